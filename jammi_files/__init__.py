@@ -1,0 +1,1 @@
+"""An Arrow and Parquet native file catalog for materialised ML results."""

@@ -1,0 +1,77 @@
+"""Instants as the catalog stores and shows them: UTC nanoseconds, strictly increasing per process.
+
+The text form is ``2026-11-22T21:49:53.517770075Z`` (`B029`); its lexical order is time order.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+import threading
+import time
+
+from jammi_files.errors import InvalidInputError
+
+_NS = 1_000_000_000
+_TEXT = re.compile(
+    r"(\d{4})-(\d\d)-(\d\d)[T ](\d\d):(\d\d):(\d\d)(?:\.(\d{1,9}))?(?:Z|\+00:00)?", re.ASCII
+)
+
+
+def format_timestamp(nanoseconds: int) -> str:
+    """Write nanoseconds since the epoch as UTC text with nine fractional digits."""
+    return f"{_whole_seconds(nanoseconds)}.{nanoseconds % _NS:09d}Z"
+
+
+def format_rfc3339(nanoseconds: int) -> str:
+    """Write nanoseconds since the epoch with ``+00:00``, as sidecars carry it (`B183`)."""
+    return f"{_whole_seconds(nanoseconds)}.{nanoseconds % _NS:09d}+00:00"
+
+
+def parse_timestamp(text: str) -> int:
+    """Read UTC text into nanoseconds since the epoch.
+
+    Takes 0 to 9 fractional digits, ``T`` or a blank, ``Z``, ``+00:00`` or nothing: the forms that
+    jammi-db writes into its catalog (`B029`, `B030`) and sidecars (`B183`).
+
+    Raises:
+        InvalidInputError: the text is no UTC timestamp.
+    """
+    match = _TEXT.fullmatch(text)
+    if match is None:
+        msg = f"'{text}' is not a UTC timestamp; expected e.g. 2026-11-22T21:49:53.517770075Z"
+        raise InvalidInputError(msg)
+    *whole, fraction = match.groups()
+    try:
+        moment = dt.datetime(*map(int, whole), tzinfo=dt.UTC)  # type: ignore[arg-type, misc]
+    except ValueError as error:
+        msg = f"'{text}' is not a UTC timestamp: {error}"
+        raise InvalidInputError(msg) from None
+    seconds = int((moment - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)).total_seconds())
+    return seconds * _NS + int((fraction or "").ljust(9, "0") or 0)
+
+
+class Clock:
+    """The wall clock, made strictly increasing over the process (`B031`).
+
+    Equal ticks and a clock that goes backwards are bumped by one nanosecond, so that "newest" is
+    well defined among the rows of one process.
+    """
+
+    def __init__(self) -> None:
+        self._last = 0
+        self._lock = threading.Lock()
+
+    def now(self) -> int:
+        """Return nanoseconds since the epoch, larger than every earlier answer."""
+        with self._lock:
+            self._last = max(time.time_ns(), self._last + 1)
+            return self._last
+
+
+CLOCK = Clock()
+
+
+def _whole_seconds(nanoseconds: int) -> str:
+    seconds = dt.timedelta(seconds=nanoseconds // _NS)
+    return f"{dt.datetime(1970, 1, 1) + seconds:%Y-%m-%dT%H:%M:%S}"  # noqa: DTZ001 - UTC by construction
