@@ -104,6 +104,7 @@ class InputAnchor:
         if not isinstance(self.anchor, str):
             msg = f"an anchor's value must be a string, not {type(self.anchor).__name__}"
             raise InvalidInputError(msg)
+        _require_utf8("an anchor's value", self.anchor)
         object.__setattr__(self, "kind", AnchorKind.parse(self.kind))
 
     @classmethod
@@ -293,12 +294,16 @@ def require_text(what: str, value: object) -> str:
     if not value:
         msg = f"{what} is required"
         raise InvalidInputError(msg)
+    _require_utf8(what, value)
+    return value
+
+
+def _require_utf8(what: str, value: str) -> None:
     try:
         value.encode()
     except UnicodeEncodeError:
         msg = f"{what} {value!r} holds a lone surrogate, which UTF-8 cannot store"
         raise InvalidInputError(msg) from None
-    return value
 
 
 def require_count(what: str, value: object, *, least: int = 0) -> int:

@@ -43,7 +43,7 @@ class TenantId(str):
         if not isinstance(value, (str, uuid.UUID)) or _FORMS.fullmatch(text) is None:
             msg = f"tenant id '{text}': expected a UUID, e.g. 01906c83-d4c8-7e10-9c4f-3b6f7c5a8e9a"
             raise InvalidInputError(msg)
-        parsed = uuid.UUID(text)
+        parsed = uuid.UUID(text.lower())  # uuid.UUID knows only a lower-case urn prefix
         if parsed.int == 0:
             msg = "tenant id must not be the nil UUID"
             raise InvalidInputError(msg)

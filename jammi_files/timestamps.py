@@ -35,7 +35,7 @@ def parse_timestamp(text: str) -> int:
     jammi-db writes into its catalog (`B029`, `B030`) and sidecars (`B183`).
 
     Raises:
-        InvalidInputError: the text is no UTC timestamp.
+        InvalidInputError: the text is no UTC timestamp, or outside the years 1677 to 2262.
     """
     match = _TEXT.fullmatch(text)
     if match is None:
@@ -48,7 +48,11 @@ def parse_timestamp(text: str) -> int:
         msg = f"'{text}' is not a UTC timestamp: {error}"
         raise InvalidInputError(msg) from None
     seconds = int((moment - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)).total_seconds())
-    return seconds * _NS + int((fraction or "").ljust(9, "0") or 0)
+    nanoseconds = seconds * _NS + int((fraction or "").ljust(9, "0"))
+    if not -(2**63) <= nanoseconds < 2**63:
+        msg = f"'{text}' is not a UTC timestamp that 64-bit nanoseconds can hold (1677 to 2262)"
+        raise InvalidInputError(msg)
+    return nanoseconds
 
 
 class Clock:
