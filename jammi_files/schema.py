@@ -8,7 +8,7 @@ reach a caller. No I/O happens here.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any, Self
 
@@ -16,6 +16,7 @@ import orjson
 import pyarrow as pa
 
 from jammi_files.errors import FormatError, InvalidInputError
+from jammi_files.validation import require_text, require_utf8
 
 
 class _StoredEnum(StrEnum):
@@ -32,6 +33,14 @@ class _StoredEnum(StrEnum):
             return cls(value)
         except ValueError:
             raise InvalidInputError(_unknown(cls, value)) from None
+
+    @classmethod
+    def stored(cls, value: str) -> str:
+        """Return the member stored as ``value``, or the string itself if a newer library wrote it.
+
+        `find_damage` tells the two apart, so that one odd row leaves the others readable (`B037`).
+        """
+        return cls._value2member_map_.get(value, value)  # type: ignore[return-value]
 
 
 class ResultTableStatus(_StoredEnum):
@@ -104,7 +113,7 @@ class InputAnchor:
         if not isinstance(self.anchor, str):
             msg = f"an anchor's value must be a string, not {type(self.anchor).__name__}"
             raise InvalidInputError(msg)
-        _require_utf8("an anchor's value", self.anchor)
+        require_utf8("an anchor's value", self.anchor)
         object.__setattr__(self, "kind", AnchorKind.parse(self.kind))
 
     @classmethod
@@ -126,6 +135,15 @@ class InputAnchor:
     def unpinned_at_instant(cls, source: str, value: str) -> Self:
         """Record only when an unversioned source was read (RFC 3339, taken before the read)."""
         return cls(source, value, AnchorKind.UNPINNED_AT_INSTANT)
+
+    @classmethod
+    def stored(cls, source: str, anchor: str, kind: str) -> Self:
+        """Build an anchor from a stored row without checks: `find_damage` makes them (`B037`)."""
+        self = object.__new__(cls)
+        object.__setattr__(self, "source", source)
+        object.__setattr__(self, "anchor", anchor)
+        object.__setattr__(self, "kind", AnchorKind.stored(kind))
+        return self
 
     @property
     def is_pinned(self) -> bool:
@@ -272,55 +290,6 @@ LOW_CARDINALITY = (
 )
 """Columns that stay dictionary-encoded in memory and in segments."""
 
-INT64_MAX = 2**63 - 1
-
-
-def _unknown(enum: type[_StoredEnum], value: object) -> str:
-    if enum is ResultTableStatus:
-        return f"Unknown result table status: '{value}'"
-    what = {ResultTableKind: "result-table kind", ModelTask: "model task"}.get(enum, "anchor kind")
-    return f"Unknown {what} '{value}'. Expected: {', '.join(enum)}"
-
-
-def require_text(what: str, value: object) -> str:
-    """Return ``value`` if it is a non-empty string that UTF-8 can carry.
-
-    Raises:
-        InvalidInputError: naming ``what`` and the offending value.
-    """
-    if not isinstance(value, str):
-        msg = f"{what} must be a string, not {type(value).__name__}"
-        raise InvalidInputError(msg)
-    if not value:
-        msg = f"{what} is required"
-        raise InvalidInputError(msg)
-    _require_utf8(what, value)
-    return value
-
-
-def _require_utf8(what: str, value: str) -> None:
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        msg = f"{what} {value!r} holds a lone surrogate, which UTF-8 cannot store"
-        raise InvalidInputError(msg) from None
-
-
-def require_count(what: str, value: object, *, least: int = 0) -> int:
-    """Return ``value`` if it is an int64 of at least ``least`` (bools are no counts)."""
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= INT64_MAX:
-        msg = f"{what} must be an integer between {least} and 2**63-1, not {value!r}"
-        raise InvalidInputError(msg)
-    return value
-
-
-def require_strings(what: str, value: object) -> tuple[str, ...]:
-    """Return a sequence of non-empty strings as a tuple, in caller order (`B214`)."""
-    if isinstance(value, str) or not isinstance(value, Iterable):
-        msg = f"{what} must be a sequence of strings, not {value!r}"
-        raise InvalidInputError(msg)
-    return tuple(require_text(f"an item of {what}", item) for item in value)
-
 
 def require_anchors(value: Sequence[InputAnchor]) -> tuple[InputAnchor, ...]:
     """Return the anchors as a tuple in producer order."""
@@ -330,29 +299,6 @@ def require_anchors(value: Sequence[InputAnchor]) -> tuple[InputAnchor, ...]:
             msg = f"input_anchors must hold InputAnchor values, not {anchor!r}"
             raise InvalidInputError(msg)
     return anchors
-
-
-_LONGEST_SUFFIX = len(".materialization.json")
-
-
-def require_table_name(name: object) -> str:
-    """Return ``name`` if it can name a result on every storage (`B050` to `B054`).
-
-    Raises:
-        InvalidInputError: the name is empty, leaves the root, hides itself, holds a control
-            character, or its files would have names of more than 255 bytes.
-    """
-    text = require_text("table_name", name)
-    if "/" in text or "\\" in text or ".." in text or text.startswith("."):
-        msg = f"table_name {text!r} must not hold '/', '\\' or '..', nor begin with '.'"
-        raise InvalidInputError(msg)
-    if any(ord(character) < 32 or 127 <= ord(character) < 160 for character in text):
-        msg = f"table_name {text!r} holds a control character"
-        raise InvalidInputError(msg)
-    if len(text.encode()) + _LONGEST_SUFFIX > 255:
-        msg = f"table_name {text[:40]!r}... must be at most {255 - _LONGEST_SUFFIX} bytes of UTF-8"
-        raise InvalidInputError(msg)
-    return text
 
 
 def require_sound(record: ResultTableRecord) -> ResultTableRecord:
@@ -373,6 +319,10 @@ def find_damage(record: ResultTableRecord) -> str | None:
         value = getattr(record, column)
         if not isinstance(value, enum):
             return f"row '{record.table_name}', column {column}: {_unknown(enum, value)}"
+    for anchor in record.input_anchors or ():
+        if not isinstance(anchor.kind, AnchorKind):
+            what = _unknown(AnchorKind, anchor.kind)
+            return f"row '{record.table_name}', column input_anchors: {what}"
     return None
 
 
@@ -395,3 +345,10 @@ def _plain(value: Any) -> Any:  # noqa: ANN401 - any column's value
     if isinstance(value, Mapping):
         return dict(value)
     return value
+
+
+def _unknown(enum: type[_StoredEnum], value: object) -> str:
+    if enum is ResultTableStatus:
+        return f"Unknown result table status: '{value}'"
+    what = {ResultTableKind: "result-table kind", ModelTask: "model task"}.get(enum, "anchor kind")
+    return f"Unknown {what} '{value}'. Expected: {', '.join(enum)}"

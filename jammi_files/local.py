@@ -1,0 +1,274 @@
+"""A local directory as storage: temporary file, fsync, atomic link, directory fsync; one lock file.
+
+A temporary file is named ``<target>.<8 hex>.tmp`` beside its target, so recovery knows it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import os
+import random
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import filelock
+
+from jammi_files.errors import ConflictError, InvalidInputError, StorageError
+from jammi_files.storage import (
+    LOCK_TIMEOUT,
+    TEMP_SUFFIX,
+    Durability,
+    ObjectWriter,
+    Storage,
+    finished_writer,
+    nested_use,
+    require_key,
+)
+
+_NO_HARD_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
+
+
+class LocalStorage(Storage):
+    """A directory. ``durability="fsync"`` syncs data and directory before a write returns."""
+
+    def __init__(self, root: str | os.PathLike[str], durability: Durability = "fsync") -> None:
+        if durability not in ("fsync", "os"):
+            msg = f"durability must be 'fsync' or 'os', not {durability!r}"
+            raise InvalidInputError(msg)
+        self.root = os.path.abspath(os.fspath(root))
+        self._fsync = durability == "fsync"
+        self._durability = durability
+        self._lock = _ProcessLock(self._path("_catalog/lock"))
+        if Path(self.root).exists() and not Path(self.root).is_dir():
+            msg = f"root '{self.root}' is a file; expected a directory"
+            raise StorageError(msg)
+
+    def __reduce__(self) -> tuple[type[LocalStorage], tuple[str, str]]:
+        return LocalStorage, (self.root, self._durability)
+
+    def read(self, key: str) -> bytes:
+        with _translated("read", self._path(key)) as path, io.FileIO(path) as file:
+            return file.readall()
+
+    def size(self, key: str) -> int | None:
+        try:
+            with _translated("look at", self._path(key)) as path:
+                return os.stat(path).st_size
+        except FileNotFoundError:
+            return None
+
+    def open(self, key: str) -> BinaryIO:
+        with _translated("open", self._path(key)) as path:
+            return Path(path).open("rb")
+
+    def create(self, key: str, data: bytes) -> None:
+        with self.writer(key) as out:
+            out.write(data)
+
+    def replace(self, key: str, data: bytes) -> None:
+        out = _LocalWriter(self, key)
+        with out, _translated("write", out.path):
+            out.write(data)
+            out.overwrite()
+
+    def writer(self, key: str) -> ObjectWriter:
+        return _LocalWriter(self, key)
+
+    def list(self, prefix: str) -> list[str]:
+        try:
+            with _translated("list", self._path(prefix)) as path:
+                return sorted(os.listdir(path))
+        except FileNotFoundError:
+            return []
+
+    def delete(self, key: str) -> bool:
+        try:
+            with _translated("delete", self._path(key)) as path:
+                os.unlink(path)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def lock(self) -> contextlib.AbstractContextManager[None]:
+        return self._lock.held()
+
+    def url(self, key: str) -> str:
+        return f"{self.root}/{key}"
+
+    def _path(self, key: str) -> str:
+        return f"{self.root}/{require_key(key)}" if key else self.root
+
+    def sync_directory(self, directory: str) -> None:
+        """Make a directory's entries durable; nothing to do under ``durability="os"``."""
+        if not self._fsync or os.name == "nt":
+            return
+        descriptor = os.open(directory, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def sync_file(self, descriptor: int) -> None:
+        """Make a file's bytes durable; nothing to do under ``durability="os"``."""
+        if self._fsync:
+            os.fsync(descriptor)
+
+    def make_directory(self, directory: str) -> None:
+        """Create a directory and its parents, each entry durable in its own parent."""
+        if os.path.isdir(directory):
+            return
+        parent = os.path.dirname(directory)
+        self.make_directory(parent)
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(directory)
+        self.sync_directory(parent)
+
+
+class _LocalWriter(ObjectWriter):
+    """A temporary file beside its target; `publish` links it to the final name."""
+
+    def __init__(self, storage: LocalStorage, key: str) -> None:
+        self._storage = storage
+        self.path = storage._path(key)  # noqa: SLF001 - one class in two parts
+        self._temp = f"{self.path}.{uuid.uuid4().hex[:8]}{TEMP_SUFFIX}"
+        self._file: io.BufferedWriter | None = None
+        with _translated("write", self.path):
+            try:
+                self._file = open(self._temp, "xb")  # noqa: SIM115 - closed by publish or abort
+            except FileNotFoundError:
+                storage.make_directory(os.path.dirname(self.path))
+                self._file = open(self._temp, "xb")  # noqa: SIM115
+
+    def write(self, data: bytes) -> int:
+        if self._file is None:
+            raise finished_writer(self.path)
+        with _translated("write", self.path):
+            return self._file.write(data)
+
+    def publish(self) -> None:
+        """Take the steps of FORMAT's "Create": 1 write, 2 sync, 3 link, 4 sync directory."""
+        if self._file is None:
+            return
+        try:
+            with _translated("create", self.path):
+                self._finish()
+                self._link()
+        finally:
+            self.abort()
+        with _translated("sync the directory of", self.path):
+            self._storage.sync_directory(os.path.dirname(self.path))
+
+    def overwrite(self) -> None:
+        """Publish over whatever the key holds."""
+        self._finish()
+        os.replace(self._temp, self.path)
+        self._file = None
+        self._storage.sync_directory(os.path.dirname(self.path))
+
+    def abort(self) -> None:
+        if self._file is None:
+            return
+        self._file.close()
+        self._file = None
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._temp)
+
+    def _finish(self) -> None:
+        assert self._file is not None  # noqa: S101 - both callers have checked
+        self._file.flush()
+        self._storage.sync_file(self._file.fileno())
+        self._file.close()
+
+    def _link(self) -> None:
+        try:
+            os.link(self._temp, self.path)
+        except OSError as error:
+            if error.errno not in _NO_HARD_LINKS:
+                raise
+            # No hard links here: a rename overwrites, so look first, under the writers' lock.
+            with self._storage._lock.held(again=True):  # noqa: SLF001
+                if os.path.lexists(self.path):
+                    raise FileExistsError(errno.EEXIST, "exists", self.path) from None
+                os.rename(self._temp, self.path)
+
+
+class _ProcessLock:
+    """The advisory lock file: one descriptor per process, one thread of it at a time.
+
+    A descriptor made before a fork would share its lock with the child, so it is made again per
+    process id. The poll is about a millisecond with jitter: filelock's default of 50 ms starves
+    all but one of several busy writers.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._reset()
+
+    def _reset(self) -> None:
+        self._pid = os.getpid()
+        self._descriptor: int | None = None
+        self._thread = threading.Lock()
+        self._holder: int | None = None
+
+    @contextlib.contextmanager
+    def held(self, *, again: bool = False) -> Iterator[None]:
+        """Hold the lock; ``again`` lets the thread that holds it pass."""
+        if self._pid != os.getpid():
+            self._reset()
+        if self._holder == threading.get_ident():
+            if not again:
+                raise nested_use()
+            yield
+            return
+        deadline = time.monotonic() + LOCK_TIMEOUT
+        if not self._thread.acquire(timeout=LOCK_TIMEOUT):
+            raise self._busy()
+        try:
+            descriptor = self._acquire(deadline)
+            self._holder = threading.get_ident()
+            try:
+                yield
+            finally:
+                self._holder = None
+                filelock.unlock_descriptor(descriptor)
+        finally:
+            self._thread.release()
+
+    def _acquire(self, deadline: float) -> int:
+        with _translated("lock", self._path):
+            if self._descriptor is None:
+                Path(self._path).parent.mkdir(parents=True, exist_ok=True)
+                self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
+            while not filelock.lock_descriptor(self._descriptor, blocking=False):
+                if time.monotonic() > deadline:
+                    raise self._busy()
+                time.sleep(random.uniform(0.0005, 0.0015))  # noqa: S311 - jitter, not a secret
+            return self._descriptor
+
+    def _busy(self) -> ConflictError:
+        msg = f"other writers held '{self._path}' for {LOCK_TIMEOUT:g} s; nothing was changed"
+        return ConflictError(msg)
+
+    def __del__(self) -> None:
+        if self._descriptor is not None and self._pid == os.getpid():
+            os.close(self._descriptor)
+
+
+@contextlib.contextmanager
+def _translated(action: str, path: str) -> Iterator[str]:
+    """Turn what the system refuses into a `StorageError` that names the object."""
+    try:
+        yield path
+    except (FileExistsError, FileNotFoundError):
+        raise
+    except OSError as error:
+        if isinstance(error, StorageError):
+            raise
+        msg = f"could not {action} '{path}': {error.strerror or error}"
+        raise StorageError(msg) from error

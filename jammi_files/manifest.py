@@ -1,0 +1,367 @@
+"""Rows to Parquet and back, and the policy that keeps both the files and their number small.
+
+A version is one *manifest*: at most `INLINE_ROWS` of the newest rows, and a list of *segments*,
+immutable sorted runs that hold the rest. For a name the row with the highest ``seq`` wins; a
+tombstone hides it. Only this module reads or writes Parquet of rows.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, BinaryIO, NamedTuple
+
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from jammi_files.errors import FormatError, UnsupportedVersionError
+from jammi_files.schema import (
+    LOW_CARDINALITY,
+    RECORD_FIELDS,
+    SCHEMA,
+    InputAnchor,
+    Lease,
+    ModelTask,
+    ResultTableKind,
+    ResultTableRecord,
+    ResultTableStatus,
+)
+from jammi_files.timestamps import format_timestamp, parse_timestamp
+
+FORMAT_VERSION = 1
+METADATA_KEY = b"jammi_files"
+
+INLINE_ROWS = 128
+"""Rows that a manifest carries itself; one more turns them into a segment."""
+
+FAN_OUT = 8
+"""Segments of one level that are merged into one of the next."""
+
+MERGE_IN_COMMIT_ROWS = 8192
+"""Rows up to which a merge is part of the commit that causes it; larger ones follow it."""
+
+MAX_MANIFEST_BYTES = 64 * 2**20
+ROW_GROUP_ROWS = 16_384
+
+STORED = pa.schema(
+    [
+        *SCHEMA,
+        pa.field("seq", pa.int64(), nullable=False),
+        pa.field("deleted", pa.bool_(), nullable=False),
+    ]
+)
+"""The columns of a manifest and of a segment."""
+
+_STORED_NAMES = frozenset(STORED.names)
+
+
+class Row(NamedTuple):
+    """A record as stored: with the version that wrote it and the mark of a tombstone.
+
+    ``extra`` carries the columns of a newer library, so that a rewrite loses nothing.
+    """
+
+    record: ResultTableRecord
+    seq: int
+    deleted: bool = False
+    extra: Mapping[str, Any] | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SegmentInfo:
+    """A manifest's entry for one segment; ``level`` counts the merges behind it."""
+
+    key: str
+    rows: int
+    level: int
+    min_name: str
+    max_name: str
+    min_seq: int
+    max_seq: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Header:
+    """What a manifest says of its version; ``committed_at`` is nanoseconds since the epoch."""
+
+    version: int
+    commit_id: str
+    operation: str
+    committed_at: int
+    writer: str
+    segments: tuple[SegmentInfo, ...] = ()
+
+
+def encode_manifest(header: Header, rows: Sequence[Row]) -> bytes:
+    """Return the bytes of one version's manifest."""
+    fields = {"format_version": FORMAT_VERSION, **dataclasses.asdict(header)}
+    fields["committed_at"] = format_timestamp(header.committed_at)
+    sink = io.BytesIO()
+    table = table_of(rows)
+    with pq.ParquetWriter(
+        sink, table.schema, compression="lz4", use_dictionary=False, write_statistics=False
+    ) as writer:
+        writer.add_key_value_metadata({METADATA_KEY: orjson.dumps(fields)})
+        writer.write_table(table)
+    return sink.getvalue()
+
+
+def decode_header(key: str, data: bytes) -> Header:
+    """Read what a manifest says of its version, without its rows.
+
+    Raises:
+        FormatError: the bytes are no manifest.
+        UnsupportedVersionError: a newer library wrote it in a format this one does not know.
+    """
+    return _header(key, _open(key, data))
+
+
+def decode_manifest(key: str, data: bytes) -> tuple[Header, list[Row]]:
+    """Read a manifest's header and inline rows.
+
+    Raises:
+        FormatError: the bytes are no manifest.
+        UnsupportedVersionError: a newer library wrote it in a format this one does not know.
+    """
+    file = _open(key, data)
+    header = _header(key, file)
+    try:
+        return header, rows_of(conform(file.read(use_threads=False)))
+    except (pa.ArrowException, OSError, ValueError, TypeError) as error:
+        raise FormatError(f"manifest '{key}' is damaged: {error}") from error
+
+
+def encode_segment(table: pa.Table) -> bytes:
+    """Return the bytes of a segment: ``table`` sorted by name, one row per name."""
+    sink = io.BytesIO()
+    pq.write_table(
+        table,
+        sink,
+        compression="zstd",
+        compression_level=1,
+        use_dictionary=list(LOW_CARDINALITY),
+        write_statistics=["table_name", "seq"],
+        row_group_size=ROW_GROUP_ROWS,
+        store_schema=True,
+    )
+    return sink.getvalue()
+
+
+def open_segment(key: str, file: BinaryIO) -> pq.ParquetFile:
+    """Open a segment for reading whole or by row group; see `read_segment`.
+
+    Raises:
+        FormatError: the bytes are no Parquet file.
+    """
+    try:
+        return pq.ParquetFile(file, read_dictionary=list(LOW_CARDINALITY))
+    except (pa.ArrowException, OSError) as error:
+        raise FormatError(f"segment '{key}' is damaged: {error}") from error
+
+
+def read_segment(key: str, file: pq.ParquetFile, group: int | None = None) -> pa.Table:
+    """Return a segment's rows, or those of one row group, in one chunk.
+
+    Raises:
+        FormatError: the bytes are damaged.
+    """
+    try:
+        table = file.read() if group is None else file.read_row_group(group)
+        return conform(table).combine_chunks()
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise FormatError(f"segment '{key}' is damaged: {error}") from error
+
+
+def describe_segment(key: str, table: pa.Table) -> SegmentInfo:
+    """Return the manifest entry of a sorted run."""
+    names, seqs = table.column("table_name"), pc.min_max(table.column("seq")).as_py()
+    return SegmentInfo(
+        key=key,
+        rows=table.num_rows,
+        level=level_of(table.num_rows),
+        min_name=names[0].as_py(),
+        max_name=names[-1].as_py(),
+        min_seq=seqs["min"],
+        max_seq=seqs["max"],
+    )
+
+
+def level_of(rows: int) -> int:
+    """Return the level of a run of that many rows: each level is `FAN_OUT` times the last."""
+    level, limit = 0, INLINE_ROWS
+    while rows > limit:
+        level, limit = level + 1, limit * FAN_OUT
+    return level
+
+
+def find_merge(segments: Sequence[SegmentInfo]) -> tuple[SegmentInfo, ...]:
+    """Return the segments that should become one, lowest level first; () when all is well."""
+    by_level: dict[int, list[SegmentInfo]] = {}
+    for segment in segments:
+        by_level.setdefault(segment.level, []).append(segment)
+    for _, crowd in sorted(by_level.items()):
+        if len(crowd) >= FAN_OUT:
+            return tuple(crowd)
+    return ()
+
+
+def merge_runs(tables: Iterable[pa.Table], *, drop_deleted_up_to: int = 0) -> pa.Table:
+    """Merge runs into one sorted run: for each name the row with the highest ``seq``.
+
+    Tombstones with ``seq <= drop_deleted_up_to`` go: the caller knows that nothing older is left
+    for them to hide.
+    """
+    merged = pa.concat_tables(tables, promote_options="default").unify_dictionaries()
+    order = pc.sort_indices(merged, sort_keys=[("table_name", "ascending"), ("seq", "descending")])
+    merged = merged.take(order).combine_chunks()
+    names = merged.column("table_name")
+    if merged.num_rows > 1:
+        first = pc.not_equal(names.slice(1), names.slice(0, merged.num_rows - 1))
+        mask = pa.chunked_array([pa.array([True]), *first.chunks])
+        merged = merged.filter(mask)
+    if drop_deleted_up_to:
+        merged = merged.filter(~((pc.field("deleted")) & (pc.field("seq") <= drop_deleted_up_to)))
+    return merged.combine_chunks()
+
+
+def droppable_tombstones(merging: Sequence[SegmentInfo], segments: Sequence[SegmentInfo]) -> int:
+    """Return the ``seq`` up to which no segment outside the merge can hold an older row."""
+    outside = [segment.min_seq for segment in segments if segment not in merging]
+    return min(outside) - 1 if outside else max(segment.max_seq for segment in merging)
+
+
+def table_of(rows: Sequence[Row]) -> pa.Table:
+    """Return stored rows as an Arrow table with the columns `STORED`, extra columns behind."""
+    columns = [
+        pa.array(
+            [_arrow_value(getattr(row.record, field.name), field.name) for row in rows], field.type
+        )
+        for field in SCHEMA
+    ]
+    columns.append(pa.array([row.seq for row in rows], pa.int64()))
+    columns.append(pa.array([row.deleted for row in rows], pa.bool_()))
+    table = pa.Table.from_arrays(columns, schema=STORED)
+    extras = {name: None for row in rows if row.extra for name in row.extra}
+    for name in extras:
+        values = [(row.extra or {}).get(name) for row in rows]
+        typed = next(value.type for value in values if value is not None)
+        plain = [None if value is None else value.as_py() for value in values]
+        table = table.append_column(name, pa.array(plain, typed))
+    return table
+
+
+def rows_of(table: pa.Table) -> list[Row]:
+    """Return the rows of a conformed table; unknown enum values stay strings (`B037`)."""
+    columns = {name: _python_values(table.column(name), name) for name in RECORD_FIELDS}
+    extra_names = [name for name in table.column_names if name not in _STORED_NAMES]
+    seqs, deleted = table.column("seq").to_pylist(), table.column("deleted").to_pylist()
+    rows = []
+    for index, values in enumerate(zip(*columns.values(), strict=True)):
+        record = ResultTableRecord(**dict(zip(RECORD_FIELDS, values, strict=True)))
+        extra = {name: table.column(name)[index] for name in extra_names} or None
+        rows.append(Row(record, seqs[index], deleted[index], extra))
+    return rows
+
+
+def conform(table: pa.Table) -> pa.Table:
+    """Give a table every column of `STORED` in order, nulls where an older library wrote none.
+
+    Raises:
+        FormatError: a column that no row may lack is absent, or one has another type.
+    """
+    columns = []
+    for field in STORED:
+        index = table.schema.get_field_index(field.name)
+        if index < 0:
+            if not field.nullable:
+                raise FormatError(f"column '{field.name}' is missing")
+            columns.append(pa.nulls(table.num_rows, field.type))
+            continue
+        column = table.column(index)
+        found = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+        if found != field.type:
+            raise FormatError(f"column '{field.name}' has type {found}, expected {field.type}")
+        columns.append(column)
+    unknown = [name for name in table.column_names if name not in _STORED_NAMES]
+    names = [*STORED.names, *unknown]
+    return pa.table([*columns, *(table.column(name) for name in unknown)], names=names)
+
+
+def with_dictionaries(table: pa.Table) -> pa.Table:
+    """Return the table with its low-cardinality columns dictionary-encoded, as segments are."""
+    for name in LOW_CARDINALITY:
+        index = table.schema.get_field_index(name)
+        if not pa.types.is_dictionary(table.schema.types[index]):
+            table = table.set_column(index, name, table.column(index).dictionary_encode())
+    return table
+
+
+def _arrow_value(value: Any, name: str) -> Any:  # noqa: ANN401 - any column's value
+    if value is None or name not in _TO_ARROW:
+        return value
+    return _TO_ARROW[name](value)
+
+
+def _python_values(column: pa.ChunkedArray, name: str) -> list[Any]:
+    if name in _INSTANTS:  # as_py() of nanoseconds would need pandas
+        column = column.cast(pa.int64())
+    values: list[Any] = column.to_pylist()
+    if name not in _TO_PYTHON:
+        return values
+    convert = _TO_PYTHON[name]
+    return [None if value is None else convert(value) for value in values]
+
+
+def _anchors(values: list[dict[str, str]]) -> tuple[InputAnchor, ...]:
+    return tuple(InputAnchor.stored(**value) for value in values)
+
+
+_INSTANTS = frozenset({"created_at", "completed_at"})
+_TO_ARROW: dict[str, Callable[[Any], Any]] = {
+    "created_at": parse_timestamp,
+    "completed_at": parse_timestamp,
+    "input_anchors": lambda anchors: [anchor.to_dict() for anchor in anchors],
+    "properties": lambda properties: list(properties.items()),
+    "lease": dataclasses.asdict,
+}
+_TO_PYTHON: dict[str, Callable[[Any], Any]] = {
+    "task": ModelTask.stored,
+    "kind": ResultTableKind.stored,
+    "status": ResultTableStatus.stored,
+    "text_columns": tuple,
+    "created_at": format_timestamp,
+    "completed_at": format_timestamp,
+    "input_anchors": _anchors,
+    "properties": dict,
+    "lease": lambda fields: Lease(**fields),
+}
+
+
+def _open(key: str, data: bytes) -> pq.ParquetFile:
+    if len(data) > MAX_MANIFEST_BYTES:
+        raise FormatError(f"manifest '{key}' has {len(data)} bytes, over {MAX_MANIFEST_BYTES}")
+    try:
+        return pq.ParquetFile(pa.BufferReader(data))
+    except (pa.ArrowException, OSError) as error:
+        raise FormatError(f"manifest '{key}' is damaged: {error}") from error
+
+
+def _header(key: str, file: pq.ParquetFile) -> Header:
+    metadata = file.metadata.metadata or {}
+    try:
+        fields = orjson.loads(metadata[METADATA_KEY])
+        found = fields.pop("format_version")
+        if found != FORMAT_VERSION:
+            msg = (
+                f"manifest '{key}' has format version {found}, this library reads {FORMAT_VERSION}"
+            )
+            raise UnsupportedVersionError(msg)
+        known = {field.name: fields[field.name] for field in dataclasses.fields(Header)}
+        known["committed_at"] = parse_timestamp(known["committed_at"])
+        known["segments"] = tuple(SegmentInfo(**entry) for entry in known["segments"])
+        return Header(**known)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise FormatError(f"'{key}' is no manifest of this catalog: {error!r}") from error

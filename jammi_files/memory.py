@@ -1,0 +1,106 @@
+"""``memory://`` as storage: fsspec's in-process file system, for tests and throw-away catalogs."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import threading
+from collections.abc import Iterator
+from typing import BinaryIO
+
+import fsspec
+
+from jammi_files.storage import ObjectWriter, Storage, finished_writer, nested_use, require_key
+
+
+class MemoryStorage(Storage):
+    """``memory://name``: fsspec's in-process file system, made exclusive by one lock."""
+
+    _exclusive = threading.RLock()  # one file system per process, so one lock per process
+
+    def __init__(self, root: str) -> None:
+        self.root = root.rstrip("/")
+        self._fs, self._base = fsspec.url_to_fs(self.root)
+        self._writers = threading.Lock()
+        self._holder: int | None = None
+
+    def __reduce__(self) -> tuple[type[MemoryStorage], tuple[str]]:
+        return MemoryStorage, (self.root,)
+
+    def read(self, key: str) -> bytes:
+        return bytes(self._fs.cat_file(self._path(key)))
+
+    def size(self, key: str) -> int | None:
+        try:
+            return int(self._fs.info(self._path(key))["size"])
+        except FileNotFoundError:
+            return None
+
+    def open(self, key: str) -> BinaryIO:
+        return io.BytesIO(self.read(key))
+
+    def create(self, key: str, data: bytes) -> None:
+        with self._exclusive:
+            if self._fs.exists(self._path(key)):
+                raise FileExistsError(errno.EEXIST, "exists", self._path(key))
+            self._fs.pipe_file(self._path(key), bytes(data))
+
+    def replace(self, key: str, data: bytes) -> None:
+        with self._exclusive:
+            self._fs.pipe_file(self._path(key), bytes(data))
+
+    def writer(self, key: str) -> ObjectWriter:
+        return _BufferedWriter(self, key)
+
+    def list(self, prefix: str) -> list[str]:
+        with self._exclusive:
+            try:
+                paths = self._fs.ls(self._path(prefix), detail=False)
+            except FileNotFoundError:
+                return []
+        return sorted(path.rsplit("/", 1)[1] for path in paths)
+
+    def delete(self, key: str) -> bool:
+        with self._exclusive:
+            try:
+                self._fs.rm_file(self._path(key))
+            except (FileNotFoundError, KeyError):
+                return False
+        return True
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        if self._holder == threading.get_ident():
+            raise nested_use()
+        with self._writers:
+            self._holder = threading.get_ident()
+            try:
+                yield
+            finally:
+                self._holder = None
+
+    def url(self, key: str) -> str:
+        return f"{self.root}/{key}"
+
+    def _path(self, key: str) -> str:
+        return f"{self._base}/{require_key(key)}" if key else str(self._base)
+
+
+class _BufferedWriter(ObjectWriter):
+    def __init__(self, storage: Storage, key: str) -> None:
+        self._storage, self._key = storage, key
+        self._buffer: io.BytesIO | None = io.BytesIO()
+
+    def write(self, data: bytes) -> int:
+        if self._buffer is None:
+            raise finished_writer(self._key)
+        return self._buffer.write(data)
+
+    def publish(self) -> None:
+        if self._buffer is not None:
+            buffer, self._buffer = self._buffer, None
+            self._storage.create(self._key, buffer.getvalue())
+
+    def abort(self) -> None:
+        self._buffer = None

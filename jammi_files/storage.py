@@ -1,0 +1,138 @@
+"""What the catalog asks of a root: read, create exclusively, replace, list, delete, by key.
+
+A key is a relative path with ``/``. Everything above speaks only this interface; `local` and
+`memory` implement it, and only they import fsspec and filelock. What is required of a storage
+stands in FORMAT.md: ``create`` has exactly one winner and never shows a part of its bytes;
+``replace`` shows the old bytes or the new; ``read`` sees every finished write.
+
+Two built-in errors are part of the interface: `FileNotFoundError` from ``read`` and ``open``,
+`FileExistsError` from ``create``. Whatever else the system refuses is a `StorageError`.
+"""
+
+from __future__ import annotations
+
+import abc
+import contextlib
+from types import TracebackType
+from typing import BinaryIO, Literal, Self
+from urllib.parse import unquote
+
+from jammi_files.errors import InvalidInputError, StateError
+
+Durability = Literal["fsync", "os"]
+
+TEMP_SUFFIX = ".tmp"
+LOCK_TIMEOUT = 60.0
+"""Seconds that a writer waits for the lock before it gives up with `ConflictError`."""
+
+
+class ObjectWriter(abc.ABC):
+    """Bytes on their way to one new key: nothing is visible before `publish`."""
+
+    @abc.abstractmethod
+    def write(self, data: bytes) -> int:
+        """Append ``data``."""
+
+    @abc.abstractmethod
+    def publish(self) -> None:
+        """Make the object durable and visible under its key, whole and exclusively.
+
+        Raises:
+            FileExistsError: the key exists; the bytes written here are discarded.
+        """
+
+    @abc.abstractmethod
+    def abort(self) -> None:
+        """Discard what was written; does nothing after `publish`."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.publish()
+        else:
+            self.abort()
+
+
+class Storage(abc.ABC):
+    """One root. Instances are safe to share between threads."""
+
+    root: str
+
+    @abc.abstractmethod
+    def read(self, key: str) -> bytes:
+        """Return the whole object; `FileNotFoundError` if there is none."""
+
+    @abc.abstractmethod
+    def size(self, key: str) -> int | None:
+        """Return the object's size in bytes, None if it does not exist: one stat."""
+
+    @abc.abstractmethod
+    def open(self, key: str) -> BinaryIO:
+        """Open the object for random access; `FileNotFoundError` if there is none."""
+
+    @abc.abstractmethod
+    def create(self, key: str, data: bytes) -> None:
+        """Create the object, whole and durable; `FileExistsError` if the key is taken."""
+
+    @abc.abstractmethod
+    def replace(self, key: str, data: bytes) -> None:
+        """Create or overwrite the object atomically."""
+
+    @abc.abstractmethod
+    def writer(self, key: str) -> ObjectWriter:
+        """Begin a new object of any size."""
+
+    @abc.abstractmethod
+    def list(self, prefix: str) -> list[str]:
+        """Return the sorted names directly under ``prefix`` (``""`` = the root); [] if none."""
+
+    @abc.abstractmethod
+    def delete(self, key: str) -> bool:
+        """Remove the object; False if there was none."""
+
+    @abc.abstractmethod
+    def lock(self) -> contextlib.AbstractContextManager[None]:
+        """Hold the root's writer lock, where the storage has one.
+
+        The lock gives throughput and fairness; exclusivity rests on `create` alone.
+
+        Raises:
+            ConflictError: other writers held it for `LOCK_TIMEOUT` seconds.
+            StateError: this thread holds it already, inside ``catalog.transaction()``.
+        """
+
+    @abc.abstractmethod
+    def url(self, key: str) -> str:
+        """Return where a reader outside this library finds the object."""
+
+    def relative(self, location: str) -> str:
+        """Return the key of a location under this root, any other location as it is (`B055`)."""
+        prefix = self.url("")
+        text = (
+            unquote(location.removeprefix("file://"))
+            if location.startswith("file://")
+            else location
+        )
+        return text[len(prefix) :] if text.startswith(prefix) and text != prefix else location
+
+
+def require_key(key: str) -> str:
+    """Return ``key`` if it stays under the root; every backend asks before it touches anything."""
+    if key.startswith("/") or "\0" in key or ".." in key.split("/"):
+        msg = f"key {key!r} leaves the root"
+        raise InvalidInputError(msg)
+    return key
+
+
+def nested_use() -> StateError:
+    """Word the error of a thread that asks for a lock which it already holds."""
+    return StateError("this thread is inside catalog.transaction(); use the transaction's methods")
+
+
+def finished_writer(where: str) -> StateError:
+    """Word the error of a write after `ObjectWriter.publish` or `ObjectWriter.abort`."""
+    return StateError(f"'{where}' is finished; open a new writer")
