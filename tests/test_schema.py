@@ -1,4 +1,4 @@
-"""The row: stored strings of the enums, legal moves, the record, and what names may be."""
+"""The row: stored strings of the enums, legal moves, the record and its anchors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from jammi_files.errors import FormatError, InvalidInputError
 from jammi_files.schema import (
-    INT64_MAX,
     LOW_CARDINALITY,
     RECORD_FIELDS,
     SCHEMA,
@@ -26,12 +25,9 @@ from jammi_files.schema import (
     ResultTableStatus,
     find_damage,
     require_anchors,
-    require_count,
     require_sound,
-    require_strings,
-    require_table_name,
-    require_text,
 )
+from jammi_files.validation import INT64_MAX
 
 STORED = {
     ResultTableStatus: ["building", "ready", "failed"],
@@ -219,11 +215,6 @@ def test_global_owner():
     assert FULL.tenant_id == "01906c83-d4c8-7e10-9c4f-3b6f7c5a8e9a"
 
 
-def test_text_columns_keep_their_order():
-    """`B033`, `B214`: text columns stay in caller order; a column may hold a comma."""
-    assert require_strings("text_columns", ["title", "a,b", "body"]) == ("title", "a,b", "body")
-
-
 def test_derived_from():
     """`B026`: a direct output derives from nothing, a derivation names its parent."""
     assert BUILDING.derived_from is None
@@ -348,100 +339,3 @@ def test_anchors_keep_their_order():
     """`B085`: the anchors stay in producer order, repetitions included."""
     other = InputAnchor.result_digest("a", "0")
     assert require_anchors([DOCS, other, DOCS]) == (DOCS, other, DOCS)
-
-
-@pytest.mark.parametrize("value", ["", None, 7, b"docs", "\ud800"])
-def test_bad_text(value):
-    """`B050`: text that is empty, of another type or not UTF-8 is refused by its name."""
-    with pytest.raises(InvalidInputError, match=r"^source_id "):
-        require_text("source_id", value)
-
-
-def test_empty_text_is_required():
-    """`B050`: an empty source id is refused with 0.32's text."""
-    with pytest.raises(InvalidInputError, match=r"^source_id is required$"):
-        require_text("source_id", "")
-
-
-@pytest.mark.parametrize("value", ['a"b', "a\\b", "a%b_c", "é", "日本", "a\tb", "a\x00b", " "])
-def test_any_other_text(value):
-    """`B054`: quotes, backslashes, control and non-ASCII characters are legal in a source id."""
-    assert require_text("source_id", value) == value
-
-
-@pytest.mark.parametrize("value", [0, 1, INT64_MAX])
-def test_counts(value):
-    """`B028`: a count is any non-negative 64-bit integer."""
-    assert require_count("row_count", value) == value
-
-
-@pytest.mark.parametrize("value", [-1, INT64_MAX + 1, True, 1.0, "1", None])
-def test_bad_counts(value):
-    """`B028`, `B161`: a negative, too large or non-integer count is refused, booleans too."""
-    with pytest.raises(InvalidInputError, match=r"^row_count must be an integer"):
-        require_count("row_count", value)
-
-
-def test_least_count():
-    """`B027`: a count may have a lower bound of its own."""
-    with pytest.raises(InvalidInputError, match="between 1 and"):
-        require_count("dimensions", 0, least=1)
-
-
-@pytest.mark.parametrize("value", ["body", b"body", None, 7, ["body", ""], [None]])
-def test_bad_strings(value):
-    """`B033`: one string in the place of a list of strings is refused, not split."""
-    with pytest.raises(InvalidInputError):
-        require_strings("text_columns", value)
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "",
-        *("a/b", "a\\b", "..", "a..b", ".", ".hidden", "a/../../x", "/abs"),
-        *("a\x00b", "a\nb", "a\x7fb", "a\x85b"),
-        *("n" * 235, "é" * 118),
-        "\ud800",
-        None,
-        7,
-    ],
-)
-def test_bad_table_names(name):
-    """`B050`, `B051`, `B053`: a name that is empty, leaves the root, hides or is too long."""
-    with pytest.raises(InvalidInputError, match=r"^table_name "):
-        require_table_name(name)
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "docs__ner",
-        "a.x",
-        "a b",
-        "a%b",
-        'a"b',
-        "a:b",
-        "a*?[b]",
-        "#a",
-        "~a",
-        "日本",
-        "n" * 234,
-        "é" * 117,
-    ],
-)
-def test_good_table_names(name):
-    """`B052`, `B054`: dots, blanks, quotes and wide characters may stand in a name."""
-    assert require_table_name(name) == name
-
-
-@given(st.text())
-def test_table_name_stays_in_the_root(name):
-    """`B051`: an accepted name is one path component whose files fit into 255 bytes."""
-    try:
-        require_table_name(name)
-    except InvalidInputError:
-        return
-    assert name not in ("", ".", "..")
-    assert not set(name) & set("/\\\0")
-    assert len(f"{name}.materialization.json".encode()) <= 255
