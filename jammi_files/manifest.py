@@ -150,14 +150,16 @@ def encode_segment(table: pa.Table) -> bytes:
     return sink.getvalue()
 
 
-def open_segment(key: str, file: BinaryIO) -> pq.ParquetFile:
+def open_segment(key: str, opener: Callable[[str], BinaryIO]) -> pq.ParquetFile:
     """Open a segment for reading whole or by row group; see `read_segment`.
 
     Raises:
-        FormatError: the bytes are no Parquet file.
+        FormatError: the object is missing, although a manifest lists it, or no Parquet file.
     """
     try:
-        return pq.ParquetFile(file, read_dictionary=list(LOW_CARDINALITY))
+        return pq.ParquetFile(opener(key), read_dictionary=list(LOW_CARDINALITY))
+    except FileNotFoundError:
+        raise FormatError(f"segment '{key}' is missing, although a manifest lists it") from None
     except (pa.ArrowException, OSError) as error:
         raise FormatError(f"segment '{key}' is damaged: {error}") from error
 

@@ -55,6 +55,20 @@ def parse_timestamp(text: str) -> int:
     return nanoseconds
 
 
+def parse_instant(value: str | dt.datetime) -> int:
+    """Read UTC text or a datetime that says its time zone into nanoseconds since the epoch.
+
+    Raises:
+        InvalidInputError: the text is no UTC timestamp, or the datetime is naive.
+    """
+    if not isinstance(value, dt.datetime):
+        return parse_timestamp(value)
+    if value.tzinfo is None:
+        msg = f"{value!r} has no time zone; give e.g. datetime.now(timezone.utc)"
+        raise InvalidInputError(msg)
+    return parse_timestamp(value.astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"))
+
+
 class Clock:
     """The wall clock, made strictly increasing over the process (`B031`).
 

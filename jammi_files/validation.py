@@ -50,7 +50,8 @@ def require_strings(what: str, value: object) -> tuple[str, ...]:
     return tuple(require_text(f"an item of {what}", item) for item in value)
 
 
-_LONGEST_SUFFIX = len(".materialization.json")
+LONGEST_TABLE_NAME = 255 - len(".materialization.json")
+"""Bytes of UTF-8 that leave room for the longest suffix in a file name."""
 
 
 def require_table_name(name: object) -> str:
@@ -67,7 +68,7 @@ def require_table_name(name: object) -> str:
     if any(ord(character) < 32 or 127 <= ord(character) < 160 for character in text):
         msg = f"table_name {text!r} holds a control character"
         raise InvalidInputError(msg)
-    if len(text.encode()) + _LONGEST_SUFFIX > 255:
-        msg = f"table_name {text[:40]!r}... must be at most {255 - _LONGEST_SUFFIX} bytes of UTF-8"
+    if len(text.encode()) > LONGEST_TABLE_NAME:
+        msg = f"table_name {text[:40]!r}... must be at most {LONGEST_TABLE_NAME} bytes of UTF-8"
         raise InvalidInputError(msg)
     return text

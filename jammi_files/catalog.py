@@ -1,0 +1,397 @@
+"""The catalog of one root: jammi-db's result-table operations, each change one version.
+
+A handle carries its scope: ``pinned_to_tenant`` and ``as_admin`` give further handles over the same
+catalog; there is no ambient switch. Handles are safe to share between threads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import os
+import threading
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Self, TypeVar
+
+import pyarrow as pa
+
+from jammi_files import lease, manifest, root_format, rules
+from jammi_files.draft import CatalogCodec, Draft, merge_segments
+from jammi_files.errors import InvalidInputError, StateError, VersionNotFoundError
+from jammi_files.log import Log, key_of
+from jammi_files.operations import Operations
+from jammi_files.reads import CatalogSnapshot, admit_table, changes_between
+from jammi_files.roots import open_storage
+from jammi_files.schema import ResultTableRecord, ResultTableStatus
+from jammi_files.scope import Scope, TenantId
+from jammi_files.snapshot import Snapshot
+from jammi_files.storage import Durability, Storage
+from jammi_files.timestamps import format_timestamp, parse_instant
+from jammi_files.validation import require_count
+
+R = TypeVar("R")
+
+
+class CommitInfo(NamedTuple):
+    """One entry of `Catalog.history`; ``tables`` are the visible names that it changed."""
+
+    version: int
+    commit_id: str
+    operation: str
+    committed_at: str
+    writer: str
+    tables: tuple[str, ...]
+
+
+class _Shared:
+    """What all handles over one root in one process have in common."""
+
+    def __init__(self, storage: Storage) -> None:
+        self.storage = storage
+        self.codec = CatalogCodec(storage)
+        self.log: Log[Snapshot, Draft] = Log(storage, self.codec)
+        self.catalog_id = root_format.read(storage)
+        self.merging = threading.Lock()
+        # The builds for which this process has written a side object, with its checkpoint.
+        self.checkpoints: dict[str, int | None] = {}
+
+
+class Catalog(Operations):
+    """A handle on the catalog of one root, bound to one scope."""
+
+    def __init__(
+        self,
+        storage: Storage,
+        *,
+        scope: Scope = Scope(),
+        max_staleness: float = 0.0,
+        _shared: _Shared | None = None,
+    ) -> None:
+        if isinstance(max_staleness, bool) or not max_staleness >= 0:
+            raise InvalidInputError(f"max_staleness must be seconds >= 0, not {max_staleness!r}")
+        self._storage = storage
+        self._scope = scope
+        self._max_staleness = max_staleness
+        self._shared = _shared or _Shared(storage)
+
+    @classmethod
+    def open(
+        cls,
+        root: str | os.PathLike[str],
+        *,
+        tenant: str | uuid.UUID | None = None,
+        storage_options: Mapping[str, Any] | None = None,
+        durability: Durability = "fsync",
+        max_staleness: float = 0.0,
+    ) -> Self:
+        """Open the catalog at a path or URL; the first write creates it.
+
+        ``tenant`` binds the handle; None is unbound and sees GLOBAL rows only. ``durability="os"``
+        leaves syncing to the operating system: a crash of the machine may lose the last commits.
+        Reads are always current unless ``max_staleness`` (seconds) lets them skip the check.
+
+        Raises:
+            InvalidInputError: a wrong argument.
+            StorageError: the root is a file or cannot be read.
+            FormatError: the directory's ``format.json`` is not of this library, or too new.
+        """
+        scope = Scope(None if tenant is None else TenantId(tenant))
+        storage = open_storage(root, storage_options=storage_options, durability=durability)
+        return cls(storage, scope=scope, max_staleness=max_staleness)
+
+    def __reduce__(self) -> tuple[Callable[..., Catalog], tuple[Storage, Scope, float]]:
+        return _reopen, (self._storage, self._scope, self._max_staleness)
+
+    def __repr__(self) -> str:
+        who = "admin" if self._scope.admin else self._scope.tenant or "unbound"
+        return f"<Catalog {self._storage.root} {who}>"
+
+    @property
+    def storage(self) -> Storage:
+        """The bytes under the root."""
+        return self._storage
+
+    @property
+    def scope(self) -> Scope:
+        """What this handle may see and change."""
+        return self._scope
+
+    @property
+    def tenant(self) -> TenantId | None:
+        """The tenant that this handle is bound to, None if unbound."""
+        return self._scope.tenant
+
+    @property
+    def version(self) -> int:
+        """The number of the newest commit; 0 for an empty catalog."""
+        return self._head().version
+
+    @property
+    def exists(self) -> bool:
+        """True once something has been committed, or a first commit has begun."""
+        return self._shared.catalog_id is not None or root_format.read(self._storage) is not None
+
+    def pinned_to_tenant(self, tenant: str | uuid.UUID | None) -> Catalog:
+        """Return a handle over the same catalog bound to ``tenant``, without the admin mark."""
+        return self._with(Scope(None if tenant is None else TenantId(tenant)))
+
+    def as_admin(self) -> Catalog:
+        """Return a handle that sees every tenant's rows; what it creates keeps this tenant."""
+        return self._with(Scope(self._scope.tenant, admin=True))
+
+    def snapshot(
+        self, version: int | None = None, as_of: str | dt.datetime | None = None
+    ) -> CatalogSnapshot:
+        """Return the catalog pinned at a version, at an instant, or now.
+
+        ``as_of`` takes the newest version committed at or before it; versions are taken to have
+        been committed in the order of their numbers.
+
+        Raises:
+            InvalidInputError: both are given, or one is malformed.
+            VersionNotFoundError: no such version, or vacuum retired it.
+        """
+        if version is not None and as_of is not None:
+            raise InvalidInputError("give version or as_of, not both")
+        if as_of is not None:
+            version = self._version_at(parse_instant(as_of))
+        if version is None:
+            return CatalogSnapshot(self._head(), self._scope)
+        self._head()
+        number = require_count("version", version)
+        return CatalogSnapshot(self._shared.log.at(number), self._scope)
+
+    def history(self, limit: int | None = None) -> list[CommitInfo]:
+        """Return the commits that changed visible rows, oldest first; admin sees every commit.
+
+        ``limit`` asks for the newest commits only. Costs one read per version.
+        """
+        count = None if limit is None else require_count("limit", limit)
+        found: list[CommitInfo] = []
+        for version in reversed(self._shared.log.versions()):
+            if count is not None and len(found) >= count:
+                break
+            with contextlib.suppress(VersionNotFoundError):  # retired: its commit is forgotten
+                found += self._commit_info(self._shared.log.at(version))
+        return found[::-1]
+
+    def changes(self, since: int) -> pa.Table:
+        """Return what differs between version ``since`` and now, net, in no order.
+
+        Columns: ``change_type`` (insert, update, delete), ``version`` (that made the change),
+        then `SCHEMA`. An insert or update shows the new row, a delete the last one.
+
+        Raises:
+            VersionNotFoundError: ``since`` was never committed, or vacuum retired it.
+        """
+        new = self._head()
+        return changes_between(self._shared.log.at(require_count("since", since)), new, self._scope)
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        """Make many changes one version: ``with catalog.transaction() as tx: tx.create…``.
+
+        The block sees its own changes and no one else's: other writers wait (on storage without
+        a lock the commit raises `ConflictError` instead if one came first). An exception leaves
+        no trace. Keep the block short, and do not use the catalog's own writes inside it.
+        """
+        self._prepare()
+        with self._shared.log.transaction() as draft:
+            tx = Transaction(draft, self._storage, self._scope)
+            try:
+                yield tx
+            finally:
+                tx.close()
+        for name in tx.ended:
+            self._ended(name)
+        self._merge_if_due()
+
+    def set_checkpoint(self, table_name: str, batch: int, *, force: bool = False) -> None:
+        """Record how far a build has come and renew its lease: no version is made (`B161`, `B165`).
+
+        Raises:
+            TableNotFoundError: no visible row has the name.
+            StateError: the row is not ``building``, or ``batch`` is smaller than the last
+                checkpoint and ``force`` is False.
+        """
+        number = require_count("batch", batch)
+        record = rules.visible_row(Draft(self._head()), self._scope, table_name).record
+        if record.status is not ResultTableStatus.BUILDING:
+            raise StateError(f"Result table '{table_name}' is {record.status}, not building")
+        last = self.get_checkpoint(table_name)
+        if last is not None and number < last and not force:
+            raise StateError(f"checkpoint {number} is behind {last}; pass force=True to go back")
+        lease.write_state(self._storage, table_name, number)
+        self._shared.checkpoints[table_name] = number
+
+    def get_checkpoint(self, table_name: str) -> int | None:
+        """Return the last checkpoint; None if there is none or the row is not visible (`B161`)."""
+        record = self.get_result_table(table_name)
+        if record is None:
+            return None
+        if record.status is ResultTableStatus.BUILDING:
+            state = lease.read_state(self._storage, table_name)
+            if state is not None and state.checkpoint is not None:
+                return state.checkpoint
+        return record.checkpoint
+
+    def renew_lease(self, table_name: str) -> None:
+        """Say that this process still builds the table; makes no version."""
+        checkpoint = self._shared.checkpoints.get(table_name)
+        lease.write_state(self._storage, table_name, checkpoint)
+        self._shared.checkpoints[table_name] = checkpoint
+
+    def plan_delete(self, table_name: str, *, cascade: bool = False) -> list[ResultTableRecord]:
+        """Return what `delete_result_table` would remove, raising as it would (`B151`)."""
+        return rules.delete_one(Draft(self._head()), self._scope, table_name, cascade=cascade)
+
+    def compact(self) -> int:
+        """Merge all segments into one and return the version that lists it.
+
+        The answers of the catalog stay the same; rarely needed, as commits merge as they go.
+        """
+        self._head()
+        with self._shared.merging:
+            known = self._shared.log.known
+            if len(known.runs.segments) > 1:
+                self._merge([segment.info for segment in known.runs.segments], "compact")
+        return self._shared.log.known.version
+
+    def _seen(self) -> tuple[Snapshot, Scope]:
+        return self._head(), self._scope
+
+    def _head(self) -> Snapshot:
+        return self._shared.log.head(self._max_staleness)
+
+    def _with(self, scope: Scope) -> Catalog:
+        return Catalog(
+            self._storage, scope=scope, max_staleness=self._max_staleness, _shared=self._shared
+        )
+
+    def _prepare(self) -> None:
+        if self._shared.catalog_id is None:
+            self._shared.catalog_id = root_format.ensure(self._storage)
+
+    def _commit(self, change: Callable[[Draft], R]) -> R:
+        self._prepare()
+        result = self._shared.log.commit(change)
+        self._merge_if_due()
+        return result
+
+    def _last_checkpoint(self, table_name: str) -> int | None:
+        if table_name in self._shared.checkpoints:
+            return self._shared.checkpoints[table_name]
+        row = self._shared.log.known.get(table_name)
+        if row is not None and lease.is_mine(row.record.lease):
+            return None  # the build is this process's own and has written no side object
+        return super()._last_checkpoint(table_name)
+
+    def _ended(self, table_name: str) -> None:
+        if table_name in self._shared.checkpoints:
+            del self._shared.checkpoints[table_name]
+            self._storage.delete(lease.key_of(table_name))
+
+    def _merge_if_due(self) -> None:
+        if not self._shared.log.known.merge_due:
+            return
+        if self._shared.merging.acquire(blocking=False):
+            try:
+                infos = [segment.info for segment in self._shared.log.known.runs.segments]
+                while crowd := manifest.find_merge(infos):
+                    self._merge(crowd, "merge")
+                    infos = [segment.info for segment in self._shared.log.known.runs.segments]
+            finally:
+                self._shared.merging.release()
+
+    def _merge(
+        self, crowd: tuple[manifest.SegmentInfo, ...] | list[manifest.SegmentInfo], operation: str
+    ) -> None:
+        """Merge outside the lock, commit the swap, and drop the outcome if it came too late."""
+        everything = self._shared.log.known.runs.segments
+        merging = [segment for segment in everything if segment.info in crowd]
+        merged = merge_segments(merging, everything)
+        if merged is not None:
+            self._shared.codec.save(merged)
+        swapped = self._shared.log.commit(lambda draft: draft.swap_runs(crowd, merged, operation))
+        if not swapped and merged is not None:
+            self._storage.delete(merged.info.key)
+
+    def _commit_info(self, snapshot: Snapshot) -> list[CommitInfo]:
+        header = snapshot.header
+        parts = [
+            table
+            for deleted in (False, True)
+            for table in snapshot.tables(since=header.version - 1, deleted=deleted)
+        ]
+        names = admit_table(parts, self._scope).column("table_name").to_pylist()
+        if not names and not self._scope.admin:
+            return []
+        return [
+            CommitInfo(
+                header.version,
+                header.commit_id,
+                header.operation,
+                format_timestamp(header.committed_at),
+                header.writer,
+                tuple(sorted(names)),
+            )
+        ]
+
+    def _version_at(self, instant: int) -> int:
+        """Find the newest version committed at or before ``instant``, by bisection."""
+        versions = self._shared.log.versions()
+        low, high = 0, len(versions)
+        while low < high:
+            middle = (low + high) // 2
+            try:
+                number = versions[middle]
+                header = manifest.decode_header(key_of(number), self._shared.log.read(number))
+                late = header.committed_at > instant
+            except VersionNotFoundError:
+                late = False  # retired versions are older than every readable one
+            low, high = (low, middle) if late else (middle + 1, high)
+        return versions[low - 1] if low else 0
+
+
+class Transaction(Operations):
+    """The catalog inside ``with catalog.transaction()``: its reads and writes, committed as one."""
+
+    def __init__(self, draft: Draft, storage: Storage, scope: Scope) -> None:
+        self._draft: Draft | None = draft
+        self._storage = storage
+        self._scope = scope
+        self.ended: list[str] = []
+
+    @property
+    def scope(self) -> Scope:
+        """What this handle may see and change."""
+        return self._scope
+
+    def close(self) -> None:
+        """End the use of this object; the block that made it has ended."""
+        self._draft = None
+
+    def _open_draft(self) -> Draft:
+        if self._draft is None:
+            raise StateError("this transaction has ended; begin another one")
+        return self._draft
+
+    def _seen(self) -> tuple[Snapshot, Scope]:
+        return self._open_draft().view(), self._scope
+
+    def _commit(self, change: Callable[[Draft], R]) -> R:
+        draft = self._open_draft()
+        mark = draft.mark()
+        try:
+            return change(draft)
+        except BaseException:
+            draft.rollback(mark)
+            raise
+
+    def _ended(self, table_name: str) -> None:
+        self.ended.append(table_name)
+
+
+def _reopen(storage: Storage, scope: Scope, max_staleness: float) -> Catalog:
+    return Catalog(storage, scope=scope, max_staleness=max_staleness)

@@ -1,0 +1,253 @@
+"""A change under construction: what the next version will hold, before it is encoded.
+
+A `Draft` stands on one snapshot. Rules read it and put rows into it; `CatalogCodec` turns it into
+the next version's manifest, new segments first (FORMAT section "Commit").
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import uuid
+from collections.abc import Callable, Sequence
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from jammi_files import manifest
+from jammi_files.log import key_of
+from jammi_files.manifest import Header, Row, SegmentInfo
+from jammi_files.schema import ResultTableRecord
+from jammi_files.segment import Segment
+from jammi_files.snapshot import Runs, Snapshot, empty_snapshot
+from jammi_files.storage import Storage
+from jammi_files.timestamps import CLOCK
+
+SEGMENTS = "_catalog/segments"
+
+
+class Draft:
+    """The rows of one snapshot and the changes made to them so far."""
+
+    def __init__(self, base: Snapshot) -> None:
+        self.base = base
+        self.version = base.version + 1
+        self.changes: dict[str, Row] = {}
+        self.added: list[Segment] = []
+        self.merged: list[Segment] = []
+        self.removed: frozenset[Segment] = frozenset()
+        self.operations: dict[str, None] = {}
+        self._journal: list[tuple[str, Row | None]] = []
+        self._view: Snapshot | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """True while nothing would differ in the next version."""
+        return not (self.changes or self.added or self.merged or self.removed)
+
+    def lookup(self, name: str) -> Row | None:
+        """Return the newest row of that name, be it a tombstone."""
+        row = self.changes.get(name)
+        for segment in self.added if row is None else ():
+            row = segment.lookup(name) or row
+        return row if row is not None else self.base.lookup(name)
+
+    def get(self, name: str) -> Row | None:
+        """Return the live row of that name."""
+        row = self.lookup(name)
+        return None if row is None or row.deleted else row
+
+    def put(self, record: ResultTableRecord, operation: str, *, deleted: bool = False) -> None:
+        """Write the row of ``record.table_name``, or its tombstone."""
+        before = self.lookup(record.table_name)
+        extra = None if before is None or before.deleted else before.extra
+        self._journal.append((record.table_name, self.changes.get(record.table_name)))
+        self.changes[record.table_name] = Row(record, self.version, deleted, extra)
+        self.operations[operation] = None
+        self._view = None
+
+    def add_run(self, table: pa.Table, operation: str) -> None:
+        """Add rows in bulk: the columns `SCHEMA`, none of whose names is live."""
+        rows = table.num_rows
+        table = table.append_column("seq", pa.repeat(pa.scalar(self.version, pa.int64()), rows))
+        table = table.append_column("deleted", pa.repeat(pa.scalar(False), rows))
+        table = manifest.with_dictionaries(table).sort_by("table_name").combine_chunks()
+        self.added.append(new_segment(table))
+        self.operations[operation] = None
+        self._view = None
+
+    def swap_runs(self, old: Sequence[SegmentInfo], new: Segment | None, operation: str) -> bool:
+        """Replace merged segments by their outcome; False if one of them is gone already.
+
+        ``new`` is None when the merge left no row.
+        """
+        wanted = {info.key for info in old}
+        present = [segment for segment in self.base.runs.segments if segment.info.key in wanted]
+        if len(present) != len(wanted):
+            return False
+        self.removed |= frozenset(present)
+        self.merged += [] if new is None else [new]
+        self.operations[operation] = None
+        return True
+
+    def mark(self) -> tuple[int, int]:
+        """Return the point to which `rollback` can go back."""
+        return len(self._journal), len(self.added)
+
+    def rollback(self, mark: tuple[int, int]) -> None:
+        """Undo every `put` and `add_run` since ``mark``."""
+        changes, runs = mark
+        while len(self._journal) > changes:
+            name, before = self._journal.pop()
+            if before is None:
+                del self.changes[name]
+            else:
+                self.changes[name] = before
+        del self.added[runs:]
+        self._view = None
+
+    def view(self) -> Snapshot:
+        """Return the draft as a snapshot, for the reads of a rule or of a transaction."""
+        if self.is_empty:
+            return self.base
+        if self._view is None:
+            runs = self.base.runs
+            if self.added:
+                runs = Runs([*runs.segments, *self.added], runs)
+            header = Header(self.version, "", "", 0, "")
+            self._view = Snapshot(header, runs, self.inline())
+        return self._view
+
+    def inline(self) -> dict[str, Row]:
+        """Return the rows that lie over the segments: an added run supersedes older ones."""
+        older = {
+            name: row
+            for name, row in self.base.inline.items()
+            if not any(segment.lookup(name) for segment in self.added)
+        }
+        return older | self.changes
+
+    def runs(self) -> list[Segment]:
+        """Return the segments of the next version, before flush and merge.
+
+        A row added in bulk and changed again in the same draft stays in the change only: two rows
+        of one name must never have the same ``seq``.
+        """
+        added = [segment.without(self.changes) for segment in self.added]
+        kept = [segment for segment in self.base.runs.segments if segment not in self.removed]
+        return [*kept, *self.merged, *(segment for segment in added if segment is not None)]
+
+
+class CatalogCodec:
+    """Drafts to versions and back, for a `Log`; writes the segments of a version before it."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+
+    def empty(self) -> Snapshot:
+        """Return the state before the first commit."""
+        return empty_snapshot()
+
+    def decode(self, version: int, data: bytes, known: Snapshot) -> Snapshot:
+        """Read a version; segments that ``known`` has loaded are shared."""
+        header, rows = manifest.decode_manifest(key_of(version), data)
+        loaded = {segment.info.key: segment for segment in known.runs.segments}
+        segments = [loaded.get(info.key) or self._stored(info) for info in header.segments]
+        inline = {row.record.table_name: row for row in rows}
+        return Snapshot(header, self._runs(segments, known), inline)
+
+    def draft(self, state: Snapshot) -> Draft:
+        """Begin a change of ``state``."""
+        return Draft(state)
+
+    def mark(self, draft: Draft) -> object:
+        """Return a point in the draft to which `rollback` can go back."""
+        return draft.mark()
+
+    def rollback(self, draft: Draft, mark: object) -> None:
+        """Undo what the draft has taken since ``mark``."""
+        draft.rollback(mark)  # type: ignore[arg-type]  # what `mark` returned
+
+    def encode(self, draft: Draft) -> tuple[bytes, Snapshot] | None:
+        """Write the draft's new segments and return its manifest and state; None if empty."""
+        if draft.is_empty:
+            return None
+        segments, inline = draft.runs(), draft.inline()
+        if len(inline) > manifest.INLINE_ROWS:
+            inline = _flush(draft, inline, segments)
+        grown = len(segments) > len(draft.base.runs.segments)
+        segments, merge_due = _merge_small(segments)
+        for segment in segments:
+            self.save(segment)
+        header = Header(
+            version=draft.version,
+            commit_id=uuid.uuid4().hex,
+            operation="+".join(draft.operations),
+            committed_at=CLOCK.now(),
+            writer=_writer(),
+            segments=tuple(segment.info for segment in segments),
+        )
+        data = manifest.encode_manifest(header, list(inline.values()))
+        runs = self._runs(segments, draft.base)
+        return data, Snapshot(header, runs, inline, merge_due=merge_due and grown)
+
+    def save(self, segment: Segment) -> None:
+        """Write a segment's object, unless it has been written."""
+        if not segment.saved:
+            self._storage.create(segment.info.key, manifest.encode_segment(segment.table))
+            segment.saved = True
+
+    def _stored(self, info: SegmentInfo) -> Segment:
+        return Segment(info, opener_of(self._storage, info.key))
+
+    @staticmethod
+    def _runs(segments: Sequence[Segment], known: Snapshot) -> Runs:
+        if {*segments} == {*known.runs.segments}:
+            return known.runs
+        return Runs(segments, known.runs)
+
+
+def new_segment(table: pa.Table) -> Segment:
+    """Return a segment that is in memory only, under a new key; ``table`` is sorted by name."""
+    key = f"{SEGMENTS}/{uuid.uuid4().hex}.parquet"
+    return Segment(manifest.describe_segment(key, table), table=table)
+
+
+def merge_segments(merging: Sequence[Segment], everything: Sequence[Segment]) -> Segment | None:
+    """Merge segments into a new one in memory; None if nothing but dead tombstones was left."""
+    infos = [segment.info for segment in merging]
+    oldest = manifest.droppable_tombstones(infos, [segment.info for segment in everything])
+    table = manifest.merge_runs([s.table for s in merging], drop_deleted_up_to=oldest)
+    return new_segment(table) if table.num_rows else None
+
+
+def opener_of(storage: Storage, key: str) -> Callable[[], pq.ParquetFile]:
+    """Return what opens a stored segment when it is first needed."""
+    return lambda: manifest.open_segment(key, storage.open)
+
+
+def _flush(draft: Draft, inline: dict[str, Row], segments: list[Segment]) -> dict[str, Row]:
+    """Turn inline rows into a segment: all of them, or all but this change if that is small."""
+    rest = {} if len(draft.changes) > manifest.INLINE_ROWS else draft.changes
+    run = [row for name, row in inline.items() if name not in rest]
+    table = manifest.with_dictionaries(manifest.table_of(run))
+    segments.append(new_segment(table.sort_by("table_name").combine_chunks()))
+    return dict(rest)
+
+
+def _merge_small(segments: list[Segment]) -> tuple[list[Segment], bool]:
+    """Merge while a level is full and its merge is small; say whether a large merge is due."""
+    while crowd := manifest.find_merge([segment.info for segment in segments]):
+        if sum(info.rows for info in crowd) > manifest.MERGE_IN_COMMIT_ROWS:
+            return segments, True
+        keys = {info.key for info in crowd}
+        merging = [segment for segment in segments if segment.info.key in keys]
+        merged = merge_segments(merging, segments)
+        segments = [segment for segment in segments if segment.info.key not in keys]
+        if merged is not None:
+            segments.append(merged)
+    return segments, False
+
+
+def _writer() -> str:
+    return f"{socket.gethostname()}:{os.getpid()}"

@@ -1,0 +1,175 @@
+"""Who builds what: the lease that keeps recovery away from a live build.
+
+The first lease is written with the ``building`` row itself, so no such row is ever without an
+owner and creating one costs no second object. Renewals and checkpoints overwrite the side object
+``_catalog/builds/<table>.json``: they are cheap and make no catalog version (`B165`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import os
+import socket
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import orjson
+
+from jammi_files.errors import FormatError
+from jammi_files.schema import Lease
+from jammi_files.storage import Storage
+from jammi_files.timestamps import CLOCK
+
+BUILDS = "_catalog/builds"
+LEASE_SECONDS = 900
+"""How long a build may be silent before a process on another machine takes it for dead."""
+
+_MAX_BYTES = 65_536
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class BuildState:
+    """The side object of one running build."""
+
+    table_name: str
+    lease: Lease
+    checkpoint: int | None = None
+
+    def to_json_bytes(self) -> bytes:
+        """Return the object's bytes."""
+        return orjson.dumps(dataclasses.asdict(self), option=orjson.OPT_INDENT_2)
+
+    @classmethod
+    def from_json_bytes(cls, key: str, data: bytes) -> BuildState:
+        """Read the object's bytes.
+
+        Raises:
+            FormatError: they are not what a build writes.
+        """
+        try:
+            if len(data) > _MAX_BYTES:
+                raise ValueError(f"{len(data)} bytes are too many")
+            fields = orjson.loads(data)
+            lease = Lease(**fields["lease"])
+            state = cls(fields["table_name"], lease, fields["checkpoint"])
+            if not isinstance(lease.expires_at, int) or not isinstance(lease.pid, int):
+                raise TypeError("expires_at and pid must be integers")
+        except (ValueError, TypeError, KeyError) as error:
+            raise FormatError(f"build state '{key}' is damaged: {error}") from error
+        return state
+
+
+def key_of(table_name: str) -> str:
+    """Return the key of a build's side object."""
+    return f"{BUILDS}/{table_name}.json"
+
+
+def new_lease() -> Lease:
+    """Return a lease of this process that runs `LEASE_SECONDS` from now."""
+    pid = os.getpid()
+    return Lease(
+        owner=owner_id(),
+        host=_host(pid),
+        pid=pid,
+        process_start=_process_start(pid) or "",
+        expires_at=CLOCK.now() + LEASE_SECONDS * 1_000_000_000,
+    )
+
+
+def owner_id() -> str:
+    """Return this process's id: 32 lower-case hex digits, another after a fork (`B182`)."""
+    return _owner_id(os.getpid())
+
+
+def is_mine(lease: Lease | None) -> bool:
+    """Say whether this process holds the lease."""
+    return lease is not None and lease.owner == owner_id()
+
+
+def find_death(lease: Lease | None, created_at: int, now: int) -> str | None:
+    """Return why a build is dead, or None while it may be alive (`B258`).
+
+    On this host the process decides: a live owner is never dead, however long it has been silent,
+    and a gone one is dead at once. Elsewhere, and for a row without lease, time decides: the
+    lease's expiry, or `LEASE_SECONDS` after ``created_at``. Instants are nanoseconds.
+    """
+    if lease is None:
+        if now >= created_at + LEASE_SECONDS * 1_000_000_000:
+            return f"it has no lease and is older than {LEASE_SECONDS} s"
+        return None
+    if lease.host == _host(os.getpid()):
+        if _is_running(lease):
+            return None
+        return f"its process {lease.pid} on this host is gone"
+    if now >= lease.expires_at:
+        return f"its lease expired {(now - lease.expires_at) / 1e9:.0f} s ago"
+    return None
+
+
+def read_state(storage: Storage, table_name: str) -> BuildState | None:
+    """Return a build's side object, None if it has written none.
+
+    Raises:
+        FormatError: the object is damaged.
+    """
+    key = key_of(table_name)
+    try:
+        return BuildState.from_json_bytes(key, storage.read(key))
+    except FileNotFoundError:
+        return None
+
+
+def write_state(storage: Storage, table_name: str, checkpoint: int | None) -> None:
+    """Renew the lease and record the checkpoint."""
+    state = BuildState(table_name, new_lease(), checkpoint)
+    storage.replace(key_of(table_name), state.to_json_bytes())
+
+
+def names_with_state(storage: Storage) -> Iterator[str]:
+    """Yield the table names that have a side object."""
+    for name in storage.list(BUILDS):
+        if name.endswith(".json"):
+            yield name.removesuffix(".json")
+
+
+@functools.lru_cache(maxsize=1)
+def _owner_id(pid: int) -> str:
+    del pid  # the cache's key: a forked child is another owner
+    return uuid.uuid4().hex
+
+
+@functools.lru_cache(maxsize=1)
+def _host(pid: int) -> str:
+    """Name this boot of this machine and, on Linux, this process namespace."""
+    parts = [socket.gethostname()]
+    with contextlib.suppress(OSError):
+        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip())
+    with contextlib.suppress(OSError):
+        parts.append(os.readlink(f"/proc/{pid}/ns/pid"))  # noqa: PTH115 - not a path
+    return "/".join(parts)
+
+
+def _process_start(pid: int) -> str | None:
+    """Return when the process started, in clock ticks since boot; None where it is unknown."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return None
+    state, *fields = stat.rpartition(b")")[2].split()
+    return None if state in b"ZX" else fields[18].decode()
+
+
+def _is_running(lease: Lease) -> bool:
+    if sys.platform == "linux":
+        return _process_start(lease.pid) == lease.process_start
+    try:
+        os.kill(lease.pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True

@@ -1,0 +1,247 @@
+"""The changes that the catalog allows: pure functions from a draft to its next rows.
+
+Uniqueness, tenancy and status are checked here, against the very rows that the commit stands on;
+a commit that lost a race runs its rule again on the winner's rows.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from jammi_files.draft import Draft
+from jammi_files.errors import (
+    AlreadyExistsError,
+    ReferencedError,
+    StateError,
+    TableNotFoundError,
+)
+from jammi_files.manifest import INLINE_ROWS, Row, rows_of
+from jammi_files.schema import InputAnchor, ResultTableRecord, ResultTableStatus, require_sound
+from jammi_files.scope import Scope
+from jammi_files.timestamps import CLOCK, format_timestamp
+
+
+def create(draft: Draft, scope: Scope, record: ResultTableRecord) -> ResultTableRecord:
+    """Insert a ``building`` row and stamp it (`B056` to `B062`).
+
+    Raises:
+        AlreadyExistsError: the name is taken, by whichever tenant (`B058`).
+        TableNotFoundError: ``derived_from`` is no visible row (`B061`, `B062`).
+    """
+    if draft.get(record.table_name) is not None:
+        raise taken(record.table_name)
+    if record.derived_from is not None:
+        visible_row(draft, scope, record.derived_from)
+    record = dataclasses.replace(record, created_at=format_timestamp(CLOCK.now()))
+    draft.put(record, "create")
+    return record
+
+
+def create_or_get(draft: Draft, scope: Scope, record: ResultTableRecord) -> ResultTableRecord:
+    """Insert a row, or return the ``building`` row of that name that the same tenant owns (`B066`).
+
+    Raises:
+        AlreadyExistsError: the name is taken by another tenant or by a finished row.
+    """
+    row = draft.get(record.table_name)
+    if row is None:
+        return create(draft, scope, record)
+    if row.record.status is ResultTableStatus.BUILDING and scope.owns(row.record.tenant_id):
+        return row.record
+    raise taken(record.table_name)
+
+
+def create_many(draft: Draft, scope: Scope, table: pa.Table) -> int:
+    """Insert ``building`` rows in bulk; ``table`` has the columns `SCHEMA`, names unique.
+
+    Raises:
+        AlreadyExistsError: one of the names is taken; nothing is inserted.
+        TableNotFoundError: a ``derived_from`` is neither a visible row nor in the table.
+    """
+    names = table.column("table_name")
+    for name in draft.view().held(names):
+        if draft.get(name) is not None:
+            raise taken(name)
+    own = set(names.to_pylist()) if table.column("derived_from").null_count < len(names) else ()
+    for parent in pc.unique(table.column("derived_from").drop_null()).to_pylist():
+        if parent not in own:
+            visible_row(draft, scope, parent)
+    start = [CLOCK.now() for _ in range(table.num_rows)]
+    created = pa.array(start, table.schema.field("created_at").type)
+    at = table.schema.get_field_index("created_at")
+    table = table.set_column(at, table.schema.field(at), created)
+    if table.num_rows > INLINE_ROWS:
+        draft.add_run(table, "create")
+    else:
+        stored = table.append_column("seq", pa.repeat(pa.scalar(0, pa.int64()), table.num_rows))
+        stored = stored.append_column("deleted", pa.repeat(pa.scalar(False), table.num_rows))
+        for row in rows_of(stored):
+            draft.put(row.record, "create")
+    return int(table.num_rows)
+
+
+def adopt(draft: Draft, records: Sequence[ResultTableRecord]) -> list[str]:
+    """Insert complete rows, whatever their status and tenant, unless their name is taken."""
+    adopted = []
+    for record in records:
+        if draft.get(record.table_name) is None:
+            draft.put(record, "import")
+            adopted.append(record.table_name)
+    return adopted
+
+
+def update_status(
+    draft: Draft, scope: Scope, name: str, status: ResultTableStatus, row_count: int, **also: object
+) -> ResultTableRecord:
+    """Move a visible row to ``status`` with ``row_count`` rows (`B067` to `B075`).
+
+    Raises:
+        TableNotFoundError: no visible row has the name.
+        StateError: the move is not a legal one.
+    """
+    record = visible_row(draft, scope, name).record
+    if not record.status.may_become(status):
+        legal = ", ".join(
+            sorted(move for move in ResultTableStatus if record.status.may_become(move))
+        )
+        msg = (
+            f"Result table '{name}' is {record.status} and cannot become {status}; "
+            f"legal moves: {legal or 'none'}"
+        )
+        raise StateError(msg)
+    completed = format_timestamp(CLOCK.now()) if status.is_terminal else None
+    record = dataclasses.replace(
+        record,
+        status=status,
+        row_count=row_count,
+        completed_at=completed,
+        lease=None if status.is_terminal else record.lease,
+        **also,  # type: ignore[arg-type]  # columns of the record
+    )
+    draft.put(record, status.value if status.is_terminal else "update")
+    return record
+
+
+def fail(draft: Draft, scope: Scope, name: str, error: str) -> ResultTableRecord:
+    """Move a visible row to ``failed`` with no rows and the error's text (`B089`)."""
+    properties = dict(visible_row(draft, scope, name).record.properties or {}, error=error)
+    failed = ResultTableStatus.FAILED
+    return update_status(draft, scope, name, failed, 0, properties=properties)
+
+
+def promote(  # noqa: PLR0913 - one argument per column that the promotion sets
+    draft: Draft,
+    scope: Scope,
+    name: str,
+    row_count: int,
+    *,
+    definition_hash: str,
+    input_anchors: tuple[InputAnchor, ...],
+    checkpoint: int | None,
+) -> ResultTableRecord:
+    """Make a ``building`` row ``ready`` together with its contract (`B076` to `B079`).
+
+    Raises:
+        TableNotFoundError: no visible row has the name.
+        StateError: the row is not ``building``: promoted already, or failed by recovery.
+    """
+    record = visible_row(draft, scope, name).record
+    if record.status is not ResultTableStatus.BUILDING:
+        msg = f"Result table '{name}' is {record.status}; only a building table can be promoted"
+        raise StateError(msg)
+    return update_status(
+        draft,
+        scope,
+        name,
+        ResultTableStatus.READY,
+        row_count,
+        definition_hash=definition_hash,
+        input_anchors=input_anchors,
+        checkpoint=record.checkpoint if checkpoint is None else checkpoint,
+    )
+
+
+def delete_for_source(
+    draft: Draft, scope: Scope, source_id: str, *, cascade: bool
+) -> list[ResultTableRecord]:
+    """Remove the rows of a source that the scope owns and return them (`B143` to `B149`).
+
+    Raises:
+        ReferencedError: a row that would stay derives from one that would go.
+    """
+    rows = draft.view().select("source_id", source_id)
+    return _delete(
+        draft, scope, [row for row in rows if scope.owns(row.record.tenant_id)], cascade=cascade
+    )
+
+
+def delete_one(draft: Draft, scope: Scope, name: str, *, cascade: bool) -> list[ResultTableRecord]:
+    """Remove one owned row and return what was removed (`B151`).
+
+    Raises:
+        TableNotFoundError: no visible row has the name.
+        StateError: the row is visible but not owned, so this handle must not delete it.
+        ReferencedError: a row that would stay derives from one that would go.
+    """
+    row = visible_row(draft, scope, name, sound=False)
+    if not scope.owns(row.record.tenant_id):
+        msg = f"Result table '{name}' belongs to another scope; open a handle bound to its tenant"
+        raise StateError(msg)
+    return _delete(draft, scope, [row], cascade=cascade)
+
+
+def visible_row(draft: Draft, scope: Scope, name: str, *, sound: bool = True) -> Row:
+    """Return the live row of that name if the scope sees it.
+
+    Raises:
+        TableNotFoundError: absent or invisible: the caller cannot tell which.
+        FormatError: the row is damaged, unless ``sound`` is False.
+    """
+    row = draft.get(name)
+    if row is None or not scope.sees(row.record.tenant_id):
+        raise TableNotFoundError.named(name)
+    if sound:
+        require_sound(row.record)
+    return row
+
+
+def taken(name: str) -> AlreadyExistsError:
+    """Word the error of a second row of one name (`B057`)."""
+    return AlreadyExistsError(f"catalog: result_tables.table_name '{name}' already exists")
+
+
+def _delete(
+    draft: Draft, scope: Scope, rows: Collection[Row], *, cascade: bool
+) -> list[ResultTableRecord]:
+    going = {row.record.table_name: row.record for row in rows}
+    staying: list[ResultTableRecord] = []
+    waiting = list(going)
+    view = draft.view()
+    while waiting:
+        for row in view.select("derived_from", waiting.pop()):
+            child = row.record
+            if child.table_name in going:
+                continue
+            if cascade and scope.sees(child.tenant_id) and scope.owns(child.tenant_id):
+                going[child.table_name] = child
+                waiting.append(child.table_name)
+            else:
+                staying.append(child)
+    if staying:
+        raise _referenced(scope, staying)
+    for record in going.values():
+        draft.put(record, "delete", deleted=True)
+    return sorted(going.values(), key=lambda record: (record.created_at, record.table_name))
+
+
+def _referenced(scope: Scope, staying: Sequence[ResultTableRecord]) -> ReferencedError:
+    seen = sorted({r.table_name for r in staying if scope.sees(r.tenant_id)})
+    hidden = len({r.table_name for r in staying}) - len(seen)
+    named = ", ".join(f"'{name}'" for name in seen)
+    others = f"{hidden} table{'s' if hidden != 1 else ''} of other tenants" if hidden else ""
+    who = " and ".join(part for part in (named, others) if part)
+    return ReferencedError(f"still derived from by {who}; delete those first, or pass cascade=True")

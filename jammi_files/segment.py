@@ -1,0 +1,268 @@
+"""One immutable sorted run of rows in memory: loaded on first use, indexed on first use.
+
+Nothing here knows of versions or tenants. An index costs O(rows) once per segment and is shared by
+every snapshot that lists the segment; a lookup then costs a bisection and one block of 64 values.
+"""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from jammi_files import manifest
+from jammi_files.manifest import Row, SegmentInfo
+from jammi_files.schema import ModelTask, ResultTableKind, ResultTableStatus
+
+_BLOCK = 64
+_CACHED_ROWS = 65_536
+
+
+class _Slice(Sequence[int]):
+    """A part of an Arrow array of positions, turned into Python integers block by block."""
+
+    def __init__(self, values: pa.Array, start: int, length: int) -> None:
+        self._values, self._start, self._length = values, start, length
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __iter__(self) -> Iterator[int]:
+        size = _BLOCK
+        for start in range(0, self._length, size):
+            count = min(size, self._length - start)
+            yield from self._values.slice(self._start + start, count).to_pylist()
+
+    def __getitem__(self, index: Any) -> Any:  # noqa: ANN401 - an int or a slice, as in Sequence
+        return list(self)[index]
+
+
+class SortedIndex:
+    """Row positions by the value of one string column.
+
+    The values stay in Arrow; only every 64th is a Python string (1.5 MB per million rows, where
+    a dict of all of them takes 200 MB).
+    """
+
+    def __init__(
+        self, values: pa.Array, rows: pa.Array | None = None, *, ordered: bool = False
+    ) -> None:
+        if not ordered:
+            order = pc.sort_indices(values)
+            values = values.take(order)
+            rows = order if rows is None else rows.take(order)
+        self._values = values
+        self._rows = rows
+        every = pa.array(range(0, len(values), _BLOCK), pa.int64())
+        self._fences: list[str] = values.take(every).to_pylist()
+
+    def find(self, key: str) -> Sequence[int]:
+        """Return the positions of the rows that hold ``key``."""
+        first = max(bisect_left(self._fences, key) - 1, 0)
+        last = bisect_right(self._fences, key) - 1
+        if last < 0:
+            return ()
+        start = first * _BLOCK + bisect_left(self._block(first), key)
+        end = last * _BLOCK + bisect_right(self._block(last), key)
+        if self._rows is None:
+            return range(start, end)
+        return _Slice(self._rows, start, max(end - start, 0))
+
+    def _block(self, number: int) -> list[str]:
+        values: list[str] = self._values.slice(number * _BLOCK, _BLOCK).to_pylist()
+        return values
+
+
+class Postings:
+    """Row positions by the value of one dictionary-encoded column of few distinct values."""
+
+    def __init__(self, column: pa.DictionaryArray) -> None:
+        codes = column.indices
+        self._order = pc.sort_indices(codes)
+        counts = {entry["values"]: entry["counts"] for entry in pc.value_counts(codes).to_pylist()}
+        self._spans: dict[str, tuple[int, int]] = {}
+        start = 0
+        for code, value in enumerate(column.dictionary.to_pylist()):
+            count = counts.get(code, 0)
+            self._spans[value] = (start, count)
+            start += count
+
+    def find(self, key: str) -> Sequence[int]:
+        """Return the positions of the rows that hold ``key``."""
+        start, count = self._spans.get(key, (0, 0))
+        return _Slice(self._order, start, count)
+
+
+class Segment:
+    """A sorted run: one row per name, read from its object when something first asks for it."""
+
+    def __init__(
+        self,
+        info: SegmentInfo,
+        opener: Callable[[], pq.ParquetFile] | None = None,
+        table: pa.Table | None = None,
+    ) -> None:
+        self.info = info
+        self.saved = opener is not None
+        self._opener = opener
+        self._table = table
+        self._mutex = threading.RLock()
+        self._groups: _RowGroups | None = None
+        self._indexes: dict[str, SortedIndex | Postings] = {}
+        self._rows: dict[int, Row] = {}
+
+    @property
+    def table(self) -> pa.Table:
+        """All rows, in one chunk, sorted by name."""
+        if self._table is None:
+            with self._mutex:
+                if self._table is None:
+                    self._table = manifest.read_segment(self.info.key, self._open())
+                    self._groups = None
+        return self._table
+
+    def lookup(self, name: str) -> Row | None:
+        """Return the row of that name; an unloaded segment reads one row group for it."""
+        if not self.info.min_name <= name <= self.info.max_name:
+            return None
+        if self._table is None and self.info.rows > manifest.ROW_GROUP_ROWS:
+            return self._group_holding(name)
+        position = self.position(name)
+        return None if position is None else self.row(position)
+
+    def position(self, name: str) -> int | None:
+        """Return the position of that name's row."""
+        if not self.info.min_name <= name <= self.info.max_name:
+            return None
+        found = self._index("table_name").find(name)
+        return found[0] if found else None
+
+    def positions(self, column: str, key: str) -> Sequence[int]:
+        """Return the positions of the rows whose ``column`` holds ``key``.
+
+        ``anchor`` stands for the sources of ``input_anchors``; a row comes once however many of its
+        anchors match. ``embedding`` stands for the ``source_id`` of ready embeddings of kind
+        ``model``, which come newest first.
+        """
+        return self._index(column).find(key)
+
+    def without(self, names: Collection[str]) -> Segment | None:
+        """Return the segment without the rows of these names; None if nothing is left."""
+        lost = [at for at in map(self.position, names) if at is not None]
+        if not lost:
+            return self
+        keep = pc.invert(pc.is_in(pa.array(range(self.info.rows)), pa.array(lost)))
+        table = self.table.filter(keep).combine_chunks()
+        if not table.num_rows:
+            return None
+        return Segment(manifest.describe_segment(self.info.key, table), table=table)
+
+    def row(self, position: int) -> Row:
+        """Return one row, kept once made."""
+        row = self._rows.get(position)
+        if row is None:
+            if len(self._rows) >= _CACHED_ROWS:
+                self._rows.clear()
+            row = self._rows[position] = manifest.rows_of(self.table.slice(position, 1))[0]
+        return row
+
+    def seq(self, position: int) -> int:
+        """Return the version that wrote one row."""
+        seq: int = self.table.column("seq")[position].as_py()
+        return seq
+
+    def _open(self) -> pq.ParquetFile:
+        assert self._opener is not None  # noqa: S101 - a segment without object has its table
+        return self._opener()
+
+    def _index(self, column: str) -> SortedIndex | Postings:
+        index = self._indexes.get(column)
+        if index is None:
+            with self._mutex:
+                index = self._indexes.get(column) or self._build_index(column)
+                self._indexes[column] = index
+        return index
+
+    def _build_index(self, column: str) -> SortedIndex | Postings:
+        if column == "table_name":
+            return SortedIndex(_one_chunk(self.table, column), ordered=True)
+        if column == "anchor":
+            return self._anchor_index()
+        if column == "embedding":
+            return self._embedding_index()
+        values = _one_chunk(self.table, column)
+        if pa.types.is_dictionary(values.type):
+            if len(values.dictionary) <= len(values) // 4 + 1:
+                return Postings(values)
+            values = values.cast(pa.string())
+        rows = pc.indices_nonzero(values.is_valid())
+        return SortedIndex(values.drop_null(), rows)
+
+    def _anchor_index(self) -> SortedIndex:
+        anchors = _one_chunk(self.table, "input_anchors")
+        rows = pc.list_parent_indices(anchors)
+        sources = pc.struct_field(pc.list_flatten(anchors), "source")
+        pairs = pa.table({"row": rows, "source": sources})
+        pairs = pairs.group_by(["row", "source"], use_threads=False).aggregate([])
+        return SortedIndex(_one_chunk(pairs, "source"), _one_chunk(pairs, "row"))
+
+    def _embedding_index(self) -> SortedIndex:
+        embeddings = [task.value for task in ModelTask if task.is_embedding]
+        columns = ["source_id", "created_at", "table_name"]
+        rows = self.table.select(columns).append_column("row", pa.array(range(self.info.rows)))
+        rows = rows.filter(
+            pc.and_(
+                pc.and_(
+                    pc.equal(self.table.column("status"), ResultTableStatus.READY.value),
+                    pc.equal(self.table.column("kind"), ResultTableKind.MODEL.value),
+                ),
+                pc.is_in(self.table.column("task").cast(pa.string()), pa.array(embeddings)),
+            )
+        )
+        newest = [("source_id", "ascending"), ("created_at", "descending")]
+        rows = rows.set_column(0, "source_id", rows.column("source_id").cast(pa.string()))
+        rows = rows.sort_by([*newest, ("table_name", "descending")])
+        return SortedIndex(_one_chunk(rows, "source_id"), _one_chunk(rows, "row"), ordered=True)
+
+    def _group_holding(self, name: str) -> Row | None:
+        with self._mutex:
+            if self._groups is None:
+                self._groups = _RowGroups(self.info.key, self._open())
+            return self._groups.lookup(name)
+
+
+class _RowGroups:
+    """The row groups of a segment that is not worth loading whole yet."""
+
+    def __init__(self, key: str, file: pq.ParquetFile) -> None:
+        self._key, self._file = key, file
+        column = file.schema_arrow.get_field_index("table_name")
+        metadata = file.metadata
+        self._least: list[str] = [
+            metadata.row_group(group).column(column).statistics.min
+            for group in range(metadata.num_row_groups)
+        ]
+        self._loaded: dict[int, Segment] = {}
+
+    def lookup(self, name: str) -> Row | None:
+        group = bisect_right(self._least, name) - 1
+        if group < 0:
+            return None
+        if group not in self._loaded:
+            table = manifest.read_segment(self._key, self._file, group)
+            info = manifest.describe_segment(self._key, table)
+            self._loaded[group] = Segment(info, table=table)
+        return self._loaded[group].lookup(name)
+
+
+def _one_chunk(table: pa.Table, column: str) -> pa.Array:
+    """Return a column as one array; tables of this module are combined, aggregates are not."""
+    chunked = table.column(column)
+    if chunked.num_chunks == 1:
+        return chunked.chunk(0)
+    return chunked.combine_chunks()

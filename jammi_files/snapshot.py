@@ -1,0 +1,276 @@
+"""All rows at one version: the segments that a manifest lists, and its inline rows over them.
+
+A `Snapshot` is immutable and knows nothing of tenants; `reads` puts a scope before it. A commit
+makes a new one out of the old in O(inline rows), sharing every segment and index.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from jammi_files import manifest
+from jammi_files.manifest import Header, Row
+from jammi_files.schema import ModelTask, ResultTableKind, ResultTableRecord, ResultTableStatus
+from jammi_files.segment import Segment
+
+_SMALL = 4096
+"""Rows of a new segment up to which its names are looked up one by one in the others."""
+
+INDEXED: dict[str, Callable[[ResultTableRecord], Iterable[str | None]]] = {
+    "source_id": lambda record: (record.source_id,),
+    "derived_from": lambda record: (record.derived_from,),
+    "definition_hash": lambda record: (record.definition_hash,),
+    "status": lambda record: (record.status,),
+    "anchor": lambda record: (anchor.source for anchor in record.input_anchors or ()),
+}
+"""The columns that `Snapshot.select` looks up, and how an inline row answers for them."""
+
+
+class Runs:
+    """The segments of a version, newest first, and which of their rows a newer one hides."""
+
+    def __init__(self, segments: Iterable[Segment], before: Runs | None = None) -> None:
+        self.segments = tuple(sorted(segments, key=lambda s: s.info.max_seq, reverse=True))
+        # What was worked out before is kept only if it is there: no chain of ancestors grows.
+        self._before = before if before is not None and "hidden" in before.__dict__ else None
+
+    def lookup(self, name: str) -> Row | None:
+        """Return the newest row of that name, be it a tombstone."""
+        best: Row | None = None
+        for segment in self.segments:
+            if best is not None and segment.info.max_seq < best.seq:
+                break
+            row = segment.lookup(name)
+            if row is not None and (best is None or row.seq > best.seq):
+                best = row
+        return best
+
+    @cached_property
+    def hidden(self) -> dict[Segment, bytearray]:
+        """For each segment that has hidden rows: one byte per row, 1 = hidden by another."""
+        before, self._before = self._before, None
+        if before is not None:
+            added = [segment for segment in self.segments if segment not in before.segments]
+            if all(segment.info.rows <= _SMALL for segment in added):
+                return self._extend(before.hidden, added)
+        return self._compare_all()
+
+    def _extend(
+        self, known: dict[Segment, bytearray], added: list[Segment]
+    ) -> dict[Segment, bytearray]:
+        """Look the names of small new segments up in the others: no pass over old rows."""
+        hidden = {
+            segment: bytearray(known[segment]) for segment in self.segments if segment in known
+        }
+        for new in added:
+            for name, position in zip(
+                new.table.column("table_name").to_pylist(), range(new.info.rows), strict=True
+            ):
+                seq = new.seq(position)
+                for other in self.segments:
+                    found = None if other is new else other.position(name)
+                    if found is not None:
+                        loser = (other, found) if other.seq(found) < seq else (new, position)
+                        _hide(hidden, *loser)
+        return hidden
+
+    def _compare_all(self) -> dict[Segment, bytearray]:
+        """Find every name that several segments hold; all its rows but the newest are hidden."""
+        hidden: dict[Segment, bytearray] = {}
+        if len(self.segments) < 2:
+            return hidden
+        by_size = sorted(self.segments, key=lambda segment: segment.info.rows)
+        tables = [_names_of(segment, number) for number, segment in enumerate(by_size)]
+        largest, smaller = tables[-1], pa.concat_tables(tables[:-1])
+        shared = largest.filter(
+            pc.is_in(largest.column("name"), smaller.column("name").combine_chunks())
+        )
+        everything = pa.concat_tables([smaller, shared])
+        everything = everything.sort_by([("name", "ascending"), ("seq", "descending")])
+        names = everything.column("name").combine_chunks()
+        again = pc.equal(names.slice(1), names.slice(0, len(names) - 1))
+        losers = everything.select(["segment", "row"]).slice(1).filter(again)
+        for number, row in zip(*(column.to_pylist() for column in losers.columns), strict=True):
+            _hide(hidden, by_size[number], row)
+        return hidden
+
+
+class Snapshot:
+    """The rows at one version."""
+
+    def __init__(
+        self, header: Header, runs: Runs, inline: dict[str, Row], *, merge_due: bool = False
+    ) -> None:
+        self.header = header
+        self.runs = runs
+        self.inline = inline
+        self.merge_due = merge_due
+
+    @property
+    def version(self) -> int:
+        """The number of the commit that made this state; 0 is the empty catalog."""
+        return self.header.version
+
+    @property
+    def commit_id(self) -> str:
+        """The id of that commit."""
+        return self.header.commit_id
+
+    def lookup(self, name: str) -> Row | None:
+        """Return the newest row of that name, be it a tombstone."""
+        row = self.inline.get(name)
+        return row if row is not None else self.runs.lookup(name)
+
+    def get(self, name: str) -> Row | None:
+        """Return the live row of that name."""
+        row = self.lookup(name)
+        return None if row is None or row.deleted else row
+
+    def held(self, names: pa.ChunkedArray) -> list[str]:
+        """Return those of ``names`` that some row has or had: candidates for `get`."""
+        found = [name for name in self.inline if pc.index(names, name).as_py() >= 0]
+        for segment in self.runs.segments:
+            if len(names) <= _SMALL:
+                found += [name for name in names.to_pylist() if segment.position(name) is not None]
+            else:
+                known = segment.table.column("table_name").combine_chunks()
+                found += names.filter(pc.is_in(names, known)).to_pylist()
+        return found
+
+    def select(self, column: str, key: str) -> list[Row]:
+        """Return the live rows whose ``column`` (one of `INDEXED`) holds ``key``, in no order."""
+        rows = []
+        for segment in self.runs.segments:
+            hidden = self.runs.hidden.get(segment)
+            covered = self._covered.get(segment, ())
+            for position in segment.positions(column, key):
+                if position not in covered and not (hidden and hidden[position]):
+                    rows.append(segment.row(position))  # noqa: PERF401 - reads better than nested
+        values_of = INDEXED[column]
+        rows += [row for row in self.inline.values() if key in values_of(row.record)]
+        return [row for row in rows if not row.deleted]
+
+    def newest_embeddings(self, source_id: str) -> Iterator[Row]:
+        """Yield the live ready embedding rows of kind ``model`` of a source, newest first (`B153`).
+
+        The first few cost no more than a bisection per segment, however many there are.
+        """
+        own = [
+            row
+            for row in self.inline.values()
+            if row.record.source_id == source_id and not row.deleted and _is_embedding(row.record)
+        ]
+        stored = [self._stored_embeddings(segment, source_id) for segment in self.runs.segments]
+        yield from heapq.merge(sorted(own, key=_age, reverse=True), *stored, key=_age, reverse=True)
+
+    def _stored_embeddings(self, segment: Segment, source_id: str) -> Iterator[Row]:
+        positions = segment.positions("embedding", source_id)
+        hidden = self.runs.hidden.get(segment) if positions else None
+        covered = self._covered.get(segment, ()) if positions else ()
+        for position in positions:
+            if position not in covered and not (hidden and hidden[position]):
+                yield segment.row(position)
+
+    def tables(self, *, since: int = 0, deleted: bool = False) -> Iterator[pa.Table]:
+        """Yield the rows that no newer row hides, in stored columns, low ones as dictionaries.
+
+        ``since`` leaves out what versions up to it wrote; ``deleted`` asks for tombstones instead.
+        """
+        for segment in self.runs.segments:
+            if segment.info.max_seq > since:
+                yield _filtered(segment.table, since, self._mask(segment), deleted=deleted)
+        if self.inline:
+            inline = manifest.with_dictionaries(manifest.table_of(list(self.inline.values())))
+            yield _filtered(inline, since, None, deleted=deleted)
+
+    @cached_property
+    def _covered(self) -> dict[Segment, set[int]]:
+        """The rows of each segment that an inline row hides."""
+        covered: dict[Segment, set[int]] = {}
+        for segment in self.runs.segments:
+            for name in self.inline:
+                position = segment.position(name)
+                if position is not None:
+                    covered.setdefault(segment, set()).add(position)
+        return covered
+
+    def _mask(self, segment: Segment) -> bytearray | None:
+        hidden = self.runs.hidden.get(segment)
+        covered = self._covered.get(segment)
+        if not covered:
+            return hidden
+        mask = bytearray(segment.info.rows) if hidden is None else bytearray(hidden)
+        for position in covered:
+            mask[position] = 1
+        return mask
+
+
+def empty_snapshot() -> Snapshot:
+    """Return the state before the first commit."""
+    header = Header(version=0, commit_id="", operation="", committed_at=0, writer="")
+    return Snapshot(header, Runs(()), {})
+
+
+def vanished(old: Snapshot, new: Snapshot) -> Iterator[tuple[Row, int]]:
+    """Yield the rows live in ``old`` and not in ``new``, each with the version that removed it.
+
+    Where a merge has dropped the tombstone, the version is that of ``new``.
+    """
+    names = set(old.inline)
+    for segment in old.runs.segments:
+        if segment not in new.runs.segments:
+            names.update(segment.table.column("table_name").to_pylist())
+    for table in new.tables(since=old.version, deleted=True):
+        names.update(table.column("table_name").to_pylist())
+    for name in names:
+        row = old.get(name)
+        if row is not None and new.get(name) is None:
+            tombstone = new.lookup(name)
+            yield row, new.version if tombstone is None else tombstone.seq
+
+
+def _is_embedding(record: ResultTableRecord) -> bool:
+    return (
+        record.status is ResultTableStatus.READY
+        and record.kind is ResultTableKind.MODEL
+        and isinstance(record.task, ModelTask)
+        and record.task.is_embedding
+    )
+
+
+def _age(row: Row) -> tuple[str, str]:
+    return row.record.created_at, row.record.table_name
+
+
+def _hide(hidden: dict[Segment, bytearray], segment: Segment, position: int) -> None:
+    if segment not in hidden:
+        hidden[segment] = bytearray(segment.info.rows)
+    hidden[segment][position] = 1
+
+
+def _names_of(segment: Segment, number: int) -> pa.Table:
+    rows = segment.info.rows
+    return pa.table(
+        {
+            "name": segment.table.column("table_name"),
+            "seq": segment.table.column("seq"),
+            "segment": pa.repeat(pa.scalar(number, pa.int32()), rows),
+            "row": pa.array(range(rows), pa.int64()),
+        }
+    )
+
+
+def _filtered(table: pa.Table, since: int, mask: bytearray | None, *, deleted: bool) -> pa.Table:
+    wanted = pc.field("deleted") if deleted else ~pc.field("deleted")
+    if since:
+        wanted &= pc.field("seq") > since
+    if mask is not None:
+        hidden = pa.Array.from_buffers(pa.uint8(), len(mask), [None, pa.py_buffer(bytes(mask))])
+        table = table.append_column("_hidden", hidden)
+        return table.filter(wanted & (pc.field("_hidden") == 0)).drop_columns("_hidden")
+    return table.filter(wanted)
