@@ -11,7 +11,7 @@ import datetime as dt
 import os
 import threading
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, Self, TypeVar
 
 import pyarrow as pa
@@ -23,11 +23,12 @@ from jammi_files.log import Log, key_of
 from jammi_files.operations import Operations
 from jammi_files.reads import CatalogSnapshot, admit_table, changes_between
 from jammi_files.roots import open_storage
-from jammi_files.schema import ResultTableRecord, ResultTableStatus
+from jammi_files.schema import InputAnchor, ResultTableRecord, ResultTableStatus
 from jammi_files.scope import Scope, TenantId
 from jammi_files.snapshot import Snapshot
 from jammi_files.storage import Durability, Storage
 from jammi_files.timestamps import format_timestamp, parse_instant
+from jammi_files.transaction import Transaction
 from jammi_files.validation import require_count
 
 R = TypeVar("R")
@@ -246,6 +247,39 @@ class Catalog(Operations):
         """Return what `delete_result_table` would remove, raising as it would (`B151`)."""
         return rules.delete_one(Draft(self._head()), self._scope, table_name, cascade=cascade)
 
+    def promote_unchanged(
+        self,
+        seen: ResultTableRecord,
+        row_count: int,
+        definition_hash: str,
+        input_anchors: tuple[InputAnchor, ...],
+    ) -> ResultTableRecord:
+        """Promote a row for recovery if it is still the one that was looked at."""
+        checkpoint = Operations._last_checkpoint(self, seen.table_name)  # noqa: SLF001 - of a stranger's build
+
+        def change(draft: Draft) -> ResultTableRecord:
+            rules.require_unchanged(draft, seen)
+            return rules.promote(
+                draft,
+                self._scope,
+                seen.table_name,
+                row_count,
+                definition_hash=definition_hash,
+                input_anchors=input_anchors,
+                checkpoint=checkpoint,
+            )
+
+        return self._commit(change)
+
+    def fail_unchanged(self, seen: ResultTableRecord, error: str) -> ResultTableRecord:
+        """Fail a row for recovery if it is still the one that was looked at."""
+
+        def change(draft: Draft) -> ResultTableRecord:
+            rules.require_unchanged(draft, seen)
+            return rules.fail(draft, self._scope, seen.table_name, error)
+
+        return self._commit(change)
+
     def compact(self) -> int:
         """Merge all segments into one and return the version that lists it.
 
@@ -352,45 +386,6 @@ class Catalog(Operations):
                 late = False  # retired versions are older than every readable one
             low, high = (low, middle) if late else (middle + 1, high)
         return versions[low - 1] if low else 0
-
-
-class Transaction(Operations):
-    """The catalog inside ``with catalog.transaction()``: its reads and writes, committed as one."""
-
-    def __init__(self, draft: Draft, storage: Storage, scope: Scope) -> None:
-        self._draft: Draft | None = draft
-        self._storage = storage
-        self._scope = scope
-        self.ended: list[str] = []
-
-    @property
-    def scope(self) -> Scope:
-        """What this handle may see and change."""
-        return self._scope
-
-    def close(self) -> None:
-        """End the use of this object; the block that made it has ended."""
-        self._draft = None
-
-    def _open_draft(self) -> Draft:
-        if self._draft is None:
-            raise StateError("this transaction has ended; begin another one")
-        return self._draft
-
-    def _seen(self) -> tuple[Snapshot, Scope]:
-        return self._open_draft().view(), self._scope
-
-    def _commit(self, change: Callable[[Draft], R]) -> R:
-        draft = self._open_draft()
-        mark = draft.mark()
-        try:
-            return change(draft)
-        except BaseException:
-            draft.rollback(mark)
-            raise
-
-    def _ended(self, table_name: str) -> None:
-        self.ended.append(table_name)
 
 
 def _reopen(storage: Storage, scope: Scope, max_staleness: float) -> Catalog:

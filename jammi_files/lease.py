@@ -13,13 +13,13 @@ import functools
 import os
 import socket
 import sys
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import orjson
 
 from jammi_files.errors import FormatError
+from jammi_files.materialization import producer_id
 from jammi_files.schema import Lease
 from jammi_files.storage import Storage
 from jammi_files.timestamps import CLOCK
@@ -72,7 +72,7 @@ def new_lease() -> Lease:
     """Return a lease of this process that runs `LEASE_SECONDS` from now."""
     pid = os.getpid()
     return Lease(
-        owner=owner_id(),
+        owner=producer_id(),
         host=_host(pid),
         pid=pid,
         process_start=_process_start(pid) or "",
@@ -80,14 +80,9 @@ def new_lease() -> Lease:
     )
 
 
-def owner_id() -> str:
-    """Return this process's id: 32 lower-case hex digits, another after a fork (`B182`)."""
-    return _owner_id(os.getpid())
-
-
 def is_mine(lease: Lease | None) -> bool:
     """Say whether this process holds the lease."""
-    return lease is not None and lease.owner == owner_id()
+    return lease is not None and lease.owner == producer_id()
 
 
 def find_death(lease: Lease | None, created_at: int, now: int) -> str | None:
@@ -134,12 +129,6 @@ def names_with_state(storage: Storage) -> Iterator[str]:
     for name in storage.list(BUILDS):
         if name.endswith(".json"):
             yield name.removesuffix(".json")
-
-
-@functools.lru_cache(maxsize=1)
-def _owner_id(pid: int) -> str:
-    del pid  # the cache's key: a forked child is another owner
-    return uuid.uuid4().hex
 
 
 @functools.lru_cache(maxsize=1)

@@ -101,6 +101,9 @@ class LocalStorage(Storage):
     def url(self, key: str) -> str:
         return f"{self.root}/{key}"
 
+    def arrow_path(self, key: str) -> tuple[str, None]:
+        return self._path(key), None
+
     def _path(self, key: str) -> str:
         return f"{self.root}/{require_key(key)}" if key else self.root
 

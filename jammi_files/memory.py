@@ -7,7 +7,7 @@ import errno
 import io
 import threading
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import fsspec
 
@@ -82,6 +82,9 @@ class MemoryStorage(Storage):
 
     def url(self, key: str) -> str:
         return f"{self.root}/{key}"
+
+    def arrow_path(self, key: str) -> tuple[str, Any]:
+        return self._path(key), self._fs
 
     def _path(self, key: str) -> str:
         return f"{self._base}/{require_key(key)}" if key else str(self._base)

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from jammi_files.errors import InvalidInputError, TableNotFoundError
 from jammi_files.manifest import STORED, Row, table_of
 from jammi_files.schema import (
+    ENUM_COLUMNS,
     SCHEMA,
     ModelTask,
     ResultTableKind,
@@ -178,6 +179,20 @@ class Reads(abc.ABC):
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
         """Export `scan` by the Arrow PyCapsule interface, for Polars, DuckDB and pandas."""
         return self.scan().__arrow_c_stream__(requested_schema)
+
+    def damaged(self) -> list[ResultTableRecord]:
+        """Return the visible rows that hold a value this library does not know (`B037`).
+
+        Other reads leave them out; `scan` shows them as they are.
+        """
+        snapshot, scope = self._seen()
+        odd = [
+            (~pc.field(column).isin([member.value for member in enum]))
+            for column, enum in ENUM_COLUMNS.items()
+        ]
+        names = self.scan(odd[0] | odd[1] | odd[2], ["table_name"]).column(0).to_pylist()
+        rows = [snapshot.get(name) for name in names]
+        return [row.record for row in rows if row is not None and scope.sees(row.record.tenant_id)]
 
     def _resolve_named(self, source_id: str, table_name: str) -> ResultTableRecord:
         record = self.get_result_table(table_name)

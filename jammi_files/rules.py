@@ -209,6 +209,17 @@ def visible_row(draft: Draft, scope: Scope, name: str, *, sound: bool = True) ->
     return row
 
 
+def require_unchanged(draft: Draft, seen: ResultTableRecord) -> None:
+    """Refuse a decision about a row that has changed since it was looked at.
+
+    Raises:
+        StateError: it has.
+    """
+    row = draft.get(seen.table_name)
+    if row is None or row.record != seen:
+        raise StateError(f"Result table '{seen.table_name}' has changed meanwhile")
+
+
 def taken(name: str) -> AlreadyExistsError:
     """Word the error of a second row of one name (`B057`)."""
     return AlreadyExistsError(f"catalog: result_tables.table_name '{name}' already exists")

@@ -315,7 +315,7 @@ def require_sound(record: ResultTableRecord) -> ResultTableRecord:
 
 def find_damage(record: ResultTableRecord) -> str | None:
     """Say what makes the record unreadable, or None; other rows are not affected (`B037`)."""
-    for column, enum in _ENUM_COLUMNS.items():
+    for column, enum in ENUM_COLUMNS.items():
         value = getattr(record, column)
         if not isinstance(value, enum):
             return f"row '{record.table_name}', column {column}: {_unknown(enum, value)}"
@@ -326,7 +326,7 @@ def find_damage(record: ResultTableRecord) -> str | None:
     return None
 
 
-_ENUM_COLUMNS: dict[str, type[_StoredEnum]] = {
+ENUM_COLUMNS: dict[str, type[_StoredEnum]] = {
     "task": ModelTask,
     "kind": ResultTableKind,
     "status": ResultTableStatus,

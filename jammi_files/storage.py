@@ -14,7 +14,7 @@ from __future__ import annotations
 import abc
 import contextlib
 from types import TracebackType
-from typing import BinaryIO, Literal, Self
+from typing import Any, BinaryIO, Literal, Self
 from urllib.parse import unquote
 
 from jammi_files.errors import InvalidInputError, StateError
@@ -108,6 +108,10 @@ class Storage(abc.ABC):
     @abc.abstractmethod
     def url(self, key: str) -> str:
         """Return where a reader outside this library finds the object."""
+
+    @abc.abstractmethod
+    def arrow_path(self, key: str) -> tuple[str, Any]:
+        """Return the object's path and file system (None = local) for `pyarrow.dataset`."""
 
     def relative(self, location: str) -> str:
         """Return the key of a location under this root, any other location as it is (`B055`)."""

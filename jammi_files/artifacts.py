@@ -1,0 +1,172 @@
+"""The bytes behind a row: its data object, its sidecar, its index files.
+
+A path relative to the root is a key of the root's storage. An absolute one (a result that was
+imported by reference) is read where it lies and never deleted: it is not ours.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import posixpath
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+
+from jammi_files import naming
+from jammi_files.errors import FormatError, StateError
+from jammi_files.materialization import (
+    MaterializationManifest,
+    Mismatch,
+    MissingManifest,
+    Verdict,
+    decide_verdict,
+)
+from jammi_files.roots import open_storage
+from jammi_files.schema import ResultTableRecord
+from jammi_files.storage import Storage
+
+BLOCK = 1 << 20
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Artifact:
+    """What is known of a data object: SHA-256 in hex, bytes, rows."""
+
+    digest: str
+    size: int
+    rows: int
+
+
+class Artifacts:
+    """The objects of the results under one root."""
+
+    def __init__(self, storage: Storage) -> None:
+        self.storage = storage
+
+    def locate(self, path: str) -> tuple[Storage, str]:
+        """Return the storage and key of a stored path."""
+        if path.startswith("/") or "://" in path:
+            directory, name = posixpath.split(path)
+            return open_storage(directory or "/"), name
+        return self.storage, path
+
+    def url(self, path: str) -> str:
+        """Return where a reader outside this library finds a stored path."""
+        storage, key = self.locate(path)
+        return storage.url(key)
+
+    def exists(self, record: ResultTableRecord) -> bool:
+        """Say whether the data object is there: one stat."""
+        storage, key = self.locate(record.parquet_path)
+        return storage.size(key) is not None
+
+    def read_sidecar(self, record: ResultTableRecord) -> MaterializationManifest | None:
+        """Return the attestation, None if there is none (`B188`).
+
+        Raises:
+            FormatError: it is damaged (`B186`, `B187`), or of another version (`B185`).
+        """
+        storage, key = self.locate(naming.sibling(record.parquet_path, naming.SIDECAR_SUFFIX))
+        try:
+            data = storage.read(key)
+        except FileNotFoundError:
+            return None
+        try:
+            return MaterializationManifest.from_json_bytes(data)
+        except FormatError as error:
+            raise type(error)(f"sidecar '{storage.url(key)}': {error}") from error
+
+    def digest(self, record: ResultTableRecord) -> str | None:
+        """Return the SHA-256 of the data object, read in blocks; None if there is none (`B230`)."""
+        storage, key = self.locate(record.parquet_path)
+        digest = hashlib.sha256()
+        try:
+            with storage.open(key) as file:
+                while block := file.read(BLOCK):
+                    digest.update(block)
+        except FileNotFoundError:
+            return None
+        return digest.hexdigest()
+
+    def count_rows(self, record: ResultTableRecord) -> int:
+        """Return the number of rows that the Parquet footer gives.
+
+        Raises:
+            FileNotFoundError: there is no data object.
+            FormatError: it has no readable footer.
+        """
+        storage, key = self.locate(record.parquet_path)
+        with storage.open(key) as file:
+            try:
+                return int(pq.read_metadata(file).num_rows)
+            except (pa.ArrowException, OSError) as error:
+                raise FormatError(f"'{storage.url(key)}' is no Parquet file: {error}") from error
+
+    def measure(self, record: ResultTableRecord) -> Artifact:
+        """Read a data object that another program wrote.
+
+        Raises:
+            StateError: there is none: write it before the result is finalized (`B088`).
+            FormatError: it is no Parquet file.
+        """
+        storage, key = self.locate(record.parquet_path)
+        size, digest = storage.size(key), self.digest(record)
+        if size is None or digest is None:
+            raise StateError(
+                f"Result table '{record.table_name}' has no data object at "
+                f"'{storage.url(key)}'; write it before finalizing"
+            )
+        return Artifact(digest, size, self.count_rows(record))
+
+    def verify(self, record: ResultTableRecord, expected_definition: str | None) -> Verdict:
+        """Judge a result: sidecar, bytes, catalog row, definition, in order (`B220` to `B231`).
+
+        A row whose hash or anchors differ from its sidecar's is a `Mismatch` (`B229`).
+
+        Raises:
+            FormatError: the sidecar is damaged: an error, no verdict (`B227`).
+        """
+        sidecar = self.read_sidecar(record)
+        if sidecar is None:
+            return MissingManifest()
+        bytes_alone = decide_verdict(sidecar, self.digest(record))
+        if not bytes_alone.ok:
+            return bytes_alone
+        contradiction = disagreement(record, sidecar)
+        return contradiction or decide_verdict(sidecar, sidecar.artifact, expected_definition)
+
+    def dataset(self, record: ResultTableRecord) -> ds.Dataset:
+        """Return the data object as a dataset.
+
+        Raises:
+            StateError: the data object is gone.
+        """
+        storage, key = self.locate(record.parquet_path)
+        if storage.size(key) is None:
+            raise StateError(f"the data of '{record.table_name}' is gone from '{storage.url(key)}'")
+        path, filesystem = storage.arrow_path(key)
+        return ds.dataset(path, filesystem=filesystem, format="parquet")
+
+    def remove(self, record: ResultTableRecord) -> list[str]:
+        """Delete a result's objects under the root, as far as possible; return what went.
+
+        The data goes before the sidecar and the index files, so that what a crash leaves is never
+        data without attestation (`B147`, `B148`).
+        """
+        storage, key = self.locate(record.parquet_path)
+        if storage is not self.storage:
+            return []
+        suffixes = (naming.SIDECAR_SUFFIX, *naming.INDEX_SIBLINGS)
+        keys = [key, *(naming.sibling(key, suffix) for suffix in suffixes)]
+        return [each for each in keys if storage.delete(each)]
+
+
+def disagreement(record: ResultTableRecord, sidecar: MaterializationManifest) -> Mismatch | None:
+    """Return how the catalog row contradicts its sidecar, None if it does not (`B229`)."""
+    if record.definition_hash not in (None, sidecar.definition_hash):
+        return Mismatch(expected=str(record.definition_hash), found=sidecar.definition_hash)
+    if record.input_anchors not in (None, sidecar.input_anchors):
+        return Mismatch(expected=repr(record.input_anchors), found=repr(sidecar.input_anchors))
+    return None

@@ -1,0 +1,347 @@
+"""Move results between a store and the artifact directory of a jammi-db engine, both ways.
+
+Bytes are moved as they are: whoever wants them judged calls ``verify_materialization`` after.
+Order on both sides: data, sidecar, index files, and last one commit that names them all (`B080`),
+so that a crash leaves files that nothing names and the same call, made again, finishes the work.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import sqlite3
+import uuid
+from collections.abc import Collection, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+from jammi_files.descriptors import External, UnknownDescriptor
+from jammi_files.errors import AlreadyExistsError, FormatError, InvalidInputError, StorageError
+from jammi_files.jammi_db import (
+    CATALOG,
+    DATA_DIRECTORY,
+    INDEX_SUFFIXES,
+    SIDECAR_SUFFIX,
+    JammiResult,
+    find_misfit,
+    read_jammi_catalog,
+    sibling,
+    write_jammi_catalog,
+)
+from jammi_files.materialization import MaterializationManifest
+from jammi_files.schema import ResultTableRecord, ResultTableStatus
+from jammi_files.storage import TEMP_SUFFIX, Storage
+from jammi_files.store import ResultStore
+
+_BLOCK = 1 << 20
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Finding:
+    """What is wrong or worth knowing about one table."""
+
+    table_name: str
+    problem: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ImportReport:
+    """What `import_jammi` did; ``remarks`` are about imported tables, ``skipped`` about others."""
+
+    imported: tuple[str, ...]
+    already_present: tuple[str, ...]
+    skipped: tuple[Finding, ...]
+    remarks: tuple[Finding, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ExportReport:
+    """What `export_jammi` did; ``remarks`` are about exported tables, ``skipped`` about others."""
+
+    exported: tuple[str, ...]
+    skipped: tuple[Finding, ...]
+    remarks: tuple[Finding, ...]
+
+
+class _Skip(Exception):  # noqa: N818 - control flow inside this module, never seen by a caller
+    """One table cannot be moved; the text says why."""
+
+
+def import_jammi(
+    directory: str | os.PathLike[str],
+    store: ResultStore,
+    *,
+    mode: Literal["copy", "reference"] = "copy",
+) -> ImportReport:
+    """Bring the results of a jammi-db artifact directory into the store, in one commit.
+
+    Rows keep their tenant, times, lineage, hashes and anchors, whatever tenant the store's handle
+    is bound to. ``copy`` streams each Parquet with its sidecar and ANN files into the root;
+    ``reference`` leaves them where they are and records their absolute paths. The directory is only
+    read. A table that is already here is left alone, so the call may be repeated: after a crash,
+    or for what the engine has written since. Tables that cannot be imported are reported; a row
+    whose parent is not here keeps the parent's name, and a remark says so.
+
+    Raises:
+        InvalidInputError: an unknown mode, or the directory holds no catalog.db.
+        FormatError: the catalog.db is not one of jammi-db.
+        StorageError: the catalog.db cannot be read, or the root refused a write.
+    """
+    if mode not in ("copy", "reference"):
+        msg = f"mode must be 'copy' or 'reference', not {mode!r}"
+        raise InvalidInputError(msg)
+    present: list[str] = []
+    records: list[ResultTableRecord] = []
+    skipped: list[Finding] = []
+    for result in read_jammi_catalog(directory):
+        try:
+            record = _require_sound(result)
+            if _is_present(record, store):
+                present.append(record.table_name)
+            elif mode == "copy":
+                records.append(_copy_in(record, result.parquet, store.catalog.storage))
+            else:
+                records.append(_refer_to(record, result.parquet))
+        except _Skip as reason:
+            skipped.append(Finding(result.table_name, str(reason)))
+    imported = store.catalog.adopt_result_tables(records) if records else []
+    present += [record.table_name for record in records if record.table_name not in set(imported)]
+    orphans = _find_orphans(records, imported, store)
+    return ImportReport(tuple(imported), tuple(present), tuple(skipped), tuple(orphans))
+
+
+def export_jammi(store: ResultStore, directory: str | os.PathLike[str]) -> ExportReport:
+    """Write the results that the store's handle sees as an artifact directory of jammi-db 0.32.
+
+    The rows name the files by absolute path, and the engine marks a table ``failed`` whose sidecar
+    it does not find there: export to the place where the engine will run, and do not move the
+    directory. Sources and models are not known to a store; register them with the engine again.
+    Instants are cut to what 0.32 stores: seconds, and milliseconds for ``completed_at``. Rows that
+    0.32 cannot hold, building rows and results without their files are skipped and reported.
+
+    Raises:
+        AlreadyExistsError: the directory holds a catalog.db; nothing was changed.
+        StorageError: the directory refused a write; the call may be repeated.
+    """
+    home = Path(directory).absolute()
+    if (home / CATALOG).exists():
+        raise _taken(home)
+    data = home / DATA_DIRECTORY
+    records: list[ResultTableRecord] = []
+    skipped: list[Finding] = []
+    remarks: list[Finding] = []
+    with _writing_to(home):
+        data.mkdir(parents=True, exist_ok=True)
+        for record in _list_visible(store):
+            try:
+                remarks += tuple(_copy_out(record, store.catalog.storage, data))
+                records.append(record)
+            except _Skip as reason:
+                skipped.append(Finding(record.table_name, str(reason)))
+        try:
+            write_jammi_catalog(home, list(_detach(records, remarks)))
+        except FileExistsError:
+            raise _taken(home) from None
+    names = tuple(record.table_name for record in records)
+    return ExportReport(names, tuple(skipped), tuple(remarks))
+
+
+def _require_sound(result: JammiResult) -> ResultTableRecord:
+    if result.record is None or result.problems:
+        raise _Skip("; ".join(result.problems))
+    return result.record
+
+
+def _is_present(record: ResultTableRecord, store: ResultStore) -> bool:
+    """Look the name up over all tenants: names are unique over all of them (`B058`)."""
+    found = store.catalog.as_admin().get_result_table(record.table_name)
+    if found is None:
+        return False
+    if _identity(found) != _identity(record):
+        raise _Skip("another table of this name is in the catalog")
+    return True
+
+
+def _identity(record: ResultTableRecord) -> tuple[object, ...]:
+    return record.source_id, record.tenant_id, record.definition_hash
+
+
+def _copy_in(
+    record: ResultTableRecord, parquet: Path | None, storage: Storage
+) -> ResultTableRecord:
+    name = record.table_name
+    if parquet is not None:
+        if not _copy_object(parquet, storage, f"{name}.parquet"):
+            raise _Skip(f"'{parquet}' has vanished")
+        for suffix in (SIDECAR_SUFFIX, *INDEX_SUFFIXES):
+            _copy_object(sibling(parquet, suffix), storage, name + suffix)
+    index = record.index_path and f"{name}.idx"
+    return dataclasses.replace(record, parquet_path=f"{name}.parquet", index_path=index)
+
+
+def _refer_to(record: ResultTableRecord, parquet: Path | None) -> ResultTableRecord:
+    place = parquet or Path(record.parquet_path.removeprefix("file://"))
+    index = record.index_path and sibling(place, ".idx").as_posix()
+    return dataclasses.replace(record, parquet_path=place.as_posix(), index_path=index)
+
+
+def _copy_object(source: Path, storage: Storage, key: str) -> bool:
+    """Copy a file into the root; False if there is none."""
+    try:
+        file = source.open("rb")
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise _Skip(f"'{source}' cannot be read: {error}") from error
+    with file:
+        try:
+            fits = _write_new(file, storage, key) or _is_same(file, storage, key)
+        except StorageError:
+            raise  # the root refused: the next file would fare no better
+        except OSError as error:
+            raise _Skip(f"'{source}' cannot be copied: {error}") from error
+    if not fits:
+        raise _Skip(f"another object '{key}' is in the way")
+    return True
+
+
+def _write_new(file: BinaryIO, storage: Storage, key: str) -> bool:
+    if storage.size(key) is not None:
+        return False
+    try:
+        with storage.writer(key) as out:
+            for block in _blocks(file):
+                out.write(block)
+    except FileExistsError:
+        return False
+    return True
+
+
+def _is_same(file: BinaryIO, storage: Storage, key: str) -> bool:
+    """Compare with what a crashed import, or a faster one, has left under the key."""
+    file.seek(0)
+    with closing(storage.open(key)) as found:
+        return _digest(found) == _digest(file)
+
+
+def _find_orphans(
+    records: Collection[ResultTableRecord], imported: Collection[str], store: ResultStore
+) -> Iterator[Finding]:
+    catalog, names = store.catalog.as_admin(), set(imported)
+    for record in records:
+        parent = record.derived_from
+        if record.table_name not in names or parent is None or parent in names:
+            continue
+        if catalog.get_result_table(parent) is None:
+            text = f"it derives from '{parent}', which is not in the catalog"
+            yield Finding(record.table_name, text)
+
+
+def _list_visible(store: ResultStore) -> list[ResultTableRecord]:
+    snapshot = store.catalog.snapshot()
+    records = [
+        record
+        for status in ResultTableStatus
+        for record in snapshot.list_result_tables_by_status(status)
+    ]
+    return sorted(records, key=lambda record: (record.created_at, record.table_name))
+
+
+def _copy_out(record: ResultTableRecord, storage: Storage, data: Path) -> Iterator[Finding]:
+    """Copy the files of one result; yield what the engine will find odd about it."""
+    if record.status is ResultTableStatus.BUILDING:
+        raise _Skip("it is building")
+    misfit = find_misfit(record)
+    if misfit is not None:
+        raise _Skip(misfit)
+    if not record.is_ready:
+        return
+    yield from _check_sidecar(record, storage)
+    for suffix in (".parquet", SIDECAR_SUFFIX, *INDEX_SUFFIXES):
+        found = _copy_file(record, suffix, storage, data)
+        if suffix == ".parquet" and not found:
+            raise _Skip("its Parquet is missing")
+
+
+def _check_sidecar(record: ResultTableRecord, storage: Storage) -> Iterator[Finding]:
+    try:
+        with closing(_open(record, SIDECAR_SUFFIX, storage)) as file:
+            manifest = MaterializationManifest.from_json_bytes(file.read())
+    except FileNotFoundError:
+        if record.definition_hash is not None:
+            raise _Skip("its sidecar is missing: the engine would mark it failed") from None
+        return
+    except FormatError as error:
+        raise _Skip(f"its sidecar is damaged: {error}") from None
+    if isinstance(manifest.descriptor, (External, UnknownDescriptor)):
+        text = "0.32 does not know its producer: it serves the table but cannot verify it"
+        yield Finding(record.table_name, text)
+
+
+def _copy_file(record: ResultTableRecord, suffix: str, storage: Storage, data: Path) -> bool:
+    """Copy one file of a result, over what a crashed export left; False if there is none."""
+    scratch = data / f"{uuid.uuid4().hex}{TEMP_SUFFIX}"
+    try:
+        with closing(_open(record, suffix, storage)) as source, scratch.open("xb") as target:
+            for block in _blocks(source):
+                target.write(block)
+            target.flush()
+            os.fsync(target.fileno())
+        scratch.replace(data / (record.table_name + suffix))
+    except FileNotFoundError:
+        return False
+    finally:
+        scratch.unlink(missing_ok=True)
+    return True
+
+
+def _open(record: ResultTableRecord, suffix: str, storage: Storage) -> BinaryIO:
+    """Open a file of a result under the root, or where a row imported by reference says."""
+    path = Path(record.parquet_path.removeprefix("file://"))
+    if path.is_absolute():
+        return sibling(path, suffix).open("rb")
+    if "://" in record.parquet_path:
+        raise _Skip(f"its Parquet lies at '{record.parquet_path}', outside the root")
+    return storage.open(record.parquet_path.removesuffix(".parquet") + suffix)
+
+
+def _detach(
+    records: Collection[ResultTableRecord], remarks: list[Finding]
+) -> Iterator[ResultTableRecord]:
+    """Cut the foreign key to a parent that is not exported; its anchors still name it (`B134`)."""
+    names = {record.table_name for record in records}
+    for record in records:
+        if record.derived_from is None or record.derived_from in names:
+            yield record
+        else:
+            text = f"derived_from is left out: '{record.derived_from}' is not exported"
+            remarks.append(Finding(record.table_name, text))
+            yield dataclasses.replace(record, derived_from=None)
+
+
+@contextmanager
+def _writing_to(home: Path) -> Iterator[None]:
+    try:
+        yield
+    except StorageError:
+        raise
+    except (OSError, sqlite3.Error) as error:
+        msg = f"cannot export to '{home}': {error}"
+        raise StorageError(msg) from error
+
+
+def _taken(home: Path) -> AlreadyExistsError:
+    return AlreadyExistsError(f"'{home}' holds a {CATALOG} already; export to another directory")
+
+
+def _blocks(file: BinaryIO) -> Iterator[bytes]:
+    return iter(lambda: file.read(_BLOCK), b"")
+
+
+def _digest(file: BinaryIO) -> bytes:
+    digest = hashlib.sha256()
+    for block in _blocks(file):
+        digest.update(block)
+    return digest.digest()

@@ -1,0 +1,363 @@
+"""A jammi-db artifact directory: its ``catalog.db`` read into records and written from records.
+
+The format is that of jammi-db 0.32, whose 22 migrations `jammi_db_schema.sql` holds as one script.
+Facts that the code rests on, all seen in the real engine:
+
+- the engine stores ``file://`` plus the bare path: nothing in it is percent-encoded;
+- it deletes what its rows point to when a sidecar is missing, so a written row must never point
+  outside its own directory, and a written directory must not be moved;
+- one row with a number over 2**31-1 or an unknown task makes the whole catalog unopenable;
+- ``created_at`` has whole seconds; rows of one second keep the order in which they were inserted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import re
+import shutil
+import sqlite3
+import tempfile
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from jammi_files.errors import FormatError, InvalidInputError, StorageError
+from jammi_files.materialization import MaterializationManifest
+from jammi_files.schema import (
+    InputAnchor,
+    ModelTask,
+    ResultTableKind,
+    ResultTableRecord,
+    ResultTableStatus,
+)
+from jammi_files.scope import TenantId
+from jammi_files.storage import TEMP_SUFFIX
+from jammi_files.strict_json import loads
+from jammi_files.timestamps import format_timestamp, parse_timestamp
+from jammi_files.validation import (
+    require_count,
+    require_strings,
+    require_table_name,
+    require_text,
+)
+
+CATALOG = "catalog.db"
+DATA_DIRECTORY = "jammi_db"
+SIDECAR_SUFFIX = ".materialization.json"
+INDEX_SUFFIXES = (".usearch", ".rowmap", ".manifest.json")
+"""The files of an ANN bundle (`B047`)."""
+
+_SECOND = 1_000_000_000
+_INT32_MAX = 2**31 - 1
+_COPY_ATTEMPTS = 5
+_JOURNALS = ("-wal", "-journal")
+_NAME_STAMP = re.compile(r"__(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)(\d{9})_[0-9a-f]{8}", re.ASCII)
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_REMOTE = frozenset({"memory", "s3", "gs", "gcs", "azure", "abfs", "abfss", "r2"})
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class JammiResult:
+    """One row of a catalog.db: what it says, where its Parquet is, and what is wrong with it.
+
+    ``record`` is None when the row itself cannot be read. A result is sound, and only then worth
+    importing, when ``problems`` is empty. The paths in the record are those that the row gives.
+    """
+
+    table_name: str
+    record: ResultTableRecord | None
+    parquet: Path | None
+    problems: tuple[str, ...]
+
+
+def read_jammi_catalog(directory: str | os.PathLike[str]) -> list[JammiResult]:
+    """Return every result of a jammi-db artifact directory, oldest first; nothing is written there.
+
+    A broken row is returned with its problems and stops no other (`B037`, `B260`). A Parquet is
+    looked for where the row says, then in ``jammi_db/`` and beside the catalog.db, so that a copied
+    directory can be read. ``created_at`` takes its nanoseconds from a generated name (`B039`) that
+    agrees with the row's second.
+
+    Raises:
+        InvalidInputError: the directory holds no catalog.db.
+        FormatError: the catalog.db is no SQLite database or has no ``result_tables``.
+        StorageError: the catalog.db kept changing while it was read, or cannot be read.
+    """
+    home = Path(directory).absolute()
+    if not _is_file(home / CATALOG):
+        msg = f"'{home}' holds no {CATALOG}; expected the artifact directory of jammi-db"
+        raise InvalidInputError(msg)
+    results = [_to_result(row, home) for row in _read_rows(home)]
+    return sorted(results, key=_age)
+
+
+def write_jammi_catalog(directory: Path, records: Sequence[ResultTableRecord]) -> None:
+    """Write ``catalog.db`` for results whose files lie in ``jammi_db/``; it appears whole or not.
+
+    ``records`` are in catalog order; each one has passed `find_misfit` and its ``derived_from``
+    names another of them. Whether a result has an ANN index is read off its ``index_path``.
+
+    Raises:
+        FileExistsError: the directory has a catalog.db.
+    """
+    home = directory.absolute()
+    scratch = home / f"{CATALOG}.{uuid.uuid4().hex[:8]}{TEMP_SUFFIX}"
+    try:
+        _fill(scratch, [_to_row(record, home / DATA_DIRECTORY) for record in records])
+        _publish_new(scratch, home / CATALOG)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def find_misfit(record: ResultTableRecord) -> str | None:
+    """Say why jammi-db 0.32 cannot hold the row, None if it can (`B028`)."""
+    for column in ("row_count", "dimensions", "checkpoint"):
+        value = getattr(record, column)
+        if value is not None and value > _INT32_MAX:
+            return (
+                f"{column} is {value}; jammi-db 0.32 cannot open a catalog with over {_INT32_MAX}"
+            )
+    return None
+
+
+def sibling(parquet: Path, suffix: str) -> Path:
+    """Return a file that belongs to a Parquet: the last extension replaced (`B045`, `B047`)."""
+    return parquet.with_name(parquet.name.removesuffix(".parquet") + suffix)
+
+
+def _read_rows(home: Path) -> list[dict[str, Any]]:
+    with _copied(home) as connection:
+        connection.row_factory = sqlite3.Row
+        connection.text_factory = _decode
+        try:
+            return [dict(row) for row in connection.execute("SELECT * FROM result_tables")]
+        except sqlite3.DatabaseError as error:
+            msg = f"'{home / CATALOG}' cannot be read as a jammi-db catalog: {error}"
+            raise FormatError(msg) from error
+
+
+@contextlib.contextmanager
+def _copied(home: Path) -> Iterator[sqlite3.Connection]:
+    """Open a private copy: reading a WAL database in place would write its ``-shm`` there."""
+    with tempfile.TemporaryDirectory(prefix="jammi-files-") as scratch:
+        try:
+            _copy_unchanged(home, Path(scratch))
+        except OSError as error:
+            msg = f"cannot read '{home / CATALOG}': {error}"
+            raise StorageError(msg) from error
+        with contextlib.closing(sqlite3.connect(Path(scratch) / CATALOG)) as connection:
+            yield connection
+
+
+def _copy_unchanged(home: Path, scratch: Path) -> None:
+    for _ in range(_COPY_ATTEMPTS):
+        before = _signature(home)
+        with contextlib.suppress(FileNotFoundError):  # a journal that its writer has just removed
+            for name in before:
+                shutil.copyfile(home / name, scratch / name)
+            if before == _signature(home):
+                return
+        for name in before:
+            (scratch / name).unlink(missing_ok=True)
+    msg = "it is being written; close the jammi-db engine that holds it"
+    raise OSError(msg)
+
+
+def _signature(home: Path) -> dict[str, tuple[int, int]]:
+    names = [CATALOG, *(CATALOG + suffix for suffix in _JOURNALS)]
+    stats = {name: (home / name).stat() for name in names if _is_file(home / name)}
+    return {name: (stat.st_size, stat.st_mtime_ns) for name, stat in stats.items()}
+
+
+def _to_result(row: Mapping[str, Any], home: Path) -> JammiResult:
+    name = str(row["table_name"])
+    try:
+        record = _to_record(row)
+        parquet = _find_parquet(record.parquet_path, home)
+    except InvalidInputError as error:
+        return JammiResult(name, None, None, (str(error),))
+    return JammiResult(name, record, parquet, tuple(_find_problems(record, parquet, home)))
+
+
+def _to_record(row: Mapping[str, Any]) -> ResultTableRecord:
+    name = require_table_name(row["table_name"])
+    created = parse_timestamp(require_text("created_at", row["created_at"]))
+    completed = _optional_text(row, "completed_at")
+    tenant = _optional_text(row, "tenant_id")
+    return ResultTableRecord(
+        table_name=name,
+        source_id=require_text("source_id", row["source_id"]),
+        model_id=require_text("model_id", row["model_id"]),
+        task=ModelTask.parse(row["task"]),
+        kind=ResultTableKind.parse(row.get("kind", ResultTableKind.MODEL)),
+        derived_from=_optional_text(row, "derived_from"),
+        parquet_path=require_text("parquet_path", row["parquet_path"]),
+        index_path=_optional_text(row, "index_path"),
+        dimensions=_optional_count(row, "dimensions"),
+        distance_metric=_optional_text(row, "distance_metric"),
+        row_count=require_count("row_count", row["row_count"]),
+        status=ResultTableStatus.parse(row["status"]),
+        key_column=_optional_text(row, "key_column"),
+        text_columns=_split(row["text_columns"]),
+        checkpoint=_optional_count(row, "checkpoint"),
+        created_at=format_timestamp(_refine(created, name)),
+        completed_at=completed and format_timestamp(parse_timestamp(completed)),
+        tenant_id=tenant and TenantId(tenant),
+        definition_hash=_optional_text(row, "definition_hash"),
+        input_anchors=_parse_anchors(row.get("input_anchors_json")),
+    )
+
+
+def _find_problems(record: ResultTableRecord, parquet: Path | None, home: Path) -> Iterator[str]:
+    if record.status is ResultTableStatus.BUILDING:
+        yield "it is building: let jammi-db finish or recover it, then import again"
+    elif not record.is_ready:
+        return
+    elif parquet is None:
+        yield (
+            f"its Parquet is neither at '{record.parquet_path}' "
+            f"nor in '{home / DATA_DIRECTORY}' nor in '{home}'"
+        )
+    elif record.definition_hash is not None:
+        yield from _find_sidecar_problem(sibling(parquet, SIDECAR_SUFFIX))
+
+
+def _find_sidecar_problem(sidecar: Path) -> Iterator[str]:
+    try:
+        MaterializationManifest.from_json_bytes(sidecar.read_bytes())
+    except FileNotFoundError:
+        yield f"its sidecar '{sidecar}' is missing, though the row has a definition hash"
+    except OSError as error:
+        yield f"its sidecar cannot be read: {error}"
+    except FormatError as error:
+        yield f"its sidecar '{sidecar}' is damaged: {error}"
+
+
+def _find_parquet(recorded: str, home: Path) -> Path | None:
+    scheme = _SCHEME.match(recorded)
+    if scheme is not None and scheme[1] not in _REMOTE | {"file"}:
+        msg = f"invalid storage URL '{recorded}': unknown scheme '{scheme[1]}://'"
+        raise InvalidInputError(msg)
+    name = recorded.rpartition("/")[2]
+    places = [home / DATA_DIRECTORY / name, home / name]
+    local = Path(recorded.removeprefix("file://"))
+    if local.is_absolute():
+        places.insert(0, local)
+    return next((place for place in places if _is_file(place)), None)
+
+
+def _refine(created: int, name: str) -> int:
+    """Take the instant in a generated name where it agrees with a row of whole seconds."""
+    stamp = _NAME_STAMP.fullmatch(name, max(name.rfind("__"), 0))
+    if stamp is None or created % _SECOND:
+        return created
+    try:
+        precise = parse_timestamp("{}-{}-{}T{}:{}:{}.{}".format(*stamp.groups()))
+    except InvalidInputError:
+        return created
+    return precise if precise // _SECOND == created // _SECOND else created
+
+
+def _parse_anchors(text: object) -> tuple[InputAnchor, ...] | None:
+    if text is None:
+        return None
+    try:
+        anchors = loads(require_text("input_anchors_json", text).encode())
+    except FormatError as error:
+        msg = f"input_anchors_json: {error}"
+        raise InvalidInputError(msg) from None
+    if not isinstance(anchors, list):
+        msg = f"input_anchors_json must be a list, not {text!r}"
+        raise InvalidInputError(msg)
+    return tuple(InputAnchor.from_dict(anchor) for anchor in anchors)
+
+
+def _split(columns: object) -> tuple[str, ...] | None:
+    if columns is None:
+        return None
+    if not isinstance(columns, str):
+        msg = f"text_columns must be a string, not {columns!r}"
+        raise InvalidInputError(msg)
+    return require_strings("text_columns", columns.split(",") if columns else ())
+
+
+def _optional_text(row: Mapping[str, Any], column: str) -> str | None:
+    value = row.get(column)
+    return None if value is None else require_text(column, value)
+
+
+def _optional_count(row: Mapping[str, Any], column: str) -> int | None:
+    value = row.get(column)
+    return None if value is None else require_count(column, value)
+
+
+def _age(result: JammiResult) -> tuple[str, str]:
+    return result.record.created_at if result.record else "", result.table_name
+
+
+def _decode(text: bytes) -> str:
+    """Keep bytes that are no UTF-8: they make their own row unreadable, not the whole query."""
+    return text.decode(errors="surrogateescape")
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name too long for this system, a directory that may not be searched
+        return False
+
+
+def _fill(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    schema = resources.files("jammi_files").joinpath("jammi_db_schema.sql").read_text("utf-8")
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.executescript(schema)
+        for row in rows:
+            columns, marks = ", ".join(row), ", ".join("?" * len(row))
+            insert = f"INSERT INTO result_tables ({columns}) VALUES ({marks})"  # noqa: S608 - our own column names
+            connection.execute(insert, tuple(row.values()))
+        connection.commit()
+
+
+def _publish_new(scratch: Path, target: Path) -> None:
+    with scratch.open("rb") as file:
+        os.fsync(file.fileno())
+    try:
+        target.hardlink_to(scratch)
+    except FileExistsError:
+        raise
+    except OSError:  # no hard links here: the check and the rename are two steps
+        if target.exists():
+            raise FileExistsError(target) from None
+        scratch.rename(target)
+
+
+def _to_row(record: ResultTableRecord, data: Path) -> dict[str, Any]:
+    base = f"file://{data.as_posix()}/{record.table_name}"
+    created = parse_timestamp(record.created_at)
+    completed = record.completed_at and parse_timestamp(record.completed_at)
+    return {
+        "table_name": record.table_name,
+        "source_id": record.source_id,
+        "model_id": record.model_id,
+        "task": record.task.value,
+        "parquet_path": f"{base}.parquet",
+        "index_path": record.index_path and f"{base}.idx",
+        "dimensions": record.dimensions,
+        "distance_metric": record.distance_metric,
+        "row_count": record.row_count,
+        "status": record.status.value,
+        "key_column": record.key_column,
+        "text_columns": None if record.text_columns is None else ",".join(record.text_columns),
+        "checkpoint": record.checkpoint,
+        "created_at": format_timestamp(created)[:19].replace("T", " "),
+        "completed_at": completed and format_timestamp(completed)[:23] + "Z",
+        "tenant_id": record.tenant_id,
+        "kind": record.kind.value,
+        "derived_from": record.derived_from,
+        "definition_hash": record.definition_hash,
+        "input_anchors_json": record.input_anchors_json,
+    }

@@ -1,0 +1,199 @@
+"""From what a crash left to exactly one terminal state, never touching a live build.
+
+`plan` decides, row by row, by FORMAT's table "Recovery"; `apply` carries one decision out. Only a
+``building`` row whose lease is dead is touched, and only if it is still the row that was looked
+at: a build that went on meanwhile wins, and one that comes too late gets `StateError`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from enum import StrEnum
+
+from jammi_files import lease, naming
+from jammi_files.artifacts import Artifacts
+from jammi_files.catalog import Catalog
+from jammi_files.errors import FormatError, JammiFilesError, StateError, TableNotFoundError
+from jammi_files.materialization import MaterializationManifest
+from jammi_files.schema import ResultTableRecord, ResultTableStatus, find_damage
+from jammi_files.storage import TEMP_SUFFIX
+from jammi_files.timestamps import CLOCK, parse_timestamp
+
+
+class RecoveryStep(StrEnum):
+    """What recovery does with one row or object."""
+
+    PROMOTE = "promote"
+    FAIL = "fail"
+    QUARANTINE = "quarantine"
+    REAP = "reap"
+    SWEEP = "sweep"
+    SKIP = "skip"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RecoveryAction:
+    """One decision: ``table_name`` (for `SWEEP` the object's key), what is done, and why.
+
+    `PROMOTE` makes the row ready. `FAIL` fails a row without data. `QUARANTINE` fails it and keeps
+    its bytes, `REAP` deletes them. `SWEEP` removes a crash's left-over. `SKIP` changes nothing.
+    """
+
+    table_name: str
+    action: RecoveryStep
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RecoveryReport:
+    """What `ResultStore.recover` did, or with ``dry_run`` would do; in order of the rows' age."""
+
+    actions: tuple[RecoveryAction, ...]
+    dry_run: bool
+
+    def __bool__(self) -> bool:
+        return bool(self.actions)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Decision:
+    action: RecoveryAction
+    record: ResultTableRecord | None = None
+    sidecar: MaterializationManifest | None = None
+    rows: int = 0
+
+
+def recover(catalog: Catalog, *, dry_run: bool, reap: bool) -> RecoveryReport:
+    """Drive every dead build of every tenant to ``ready`` or ``failed`` (`B246` to `B266`).
+
+    The report names only what the handle's scope sees.
+    """
+    everything = catalog.as_admin()
+    artifacts = Artifacts(catalog.storage)
+    actions = []
+    for decision in _plan(everything, artifacts, reap=reap):
+        action = decision.action
+        if not dry_run:
+            try:
+                _apply(everything, artifacts, decision)
+            except (StateError, TableNotFoundError) as error:
+                action = RecoveryAction(action.table_name, RecoveryStep.SKIP, f"moved on: {error}")
+        if decision.record is None or catalog.scope.sees(decision.record.tenant_id):
+            actions.append(action)
+    return RecoveryReport(tuple(actions), dry_run)
+
+
+def _plan(catalog: Catalog, artifacts: Artifacts, *, reap: bool) -> Iterator[_Decision]:
+    # One snapshot for both questions: a build that becomes ready meanwhile is not judged twice.
+    snapshot = catalog.snapshot()
+    live: set[str] = set()
+    for record in snapshot.list_result_tables_by_status(ResultTableStatus.BUILDING):
+        try:
+            death = _find_death(catalog, record)
+            if death is None:
+                live.add(record.table_name)
+                continue
+            yield _decide_building(artifacts, record, death, reap=reap)
+        except (JammiFilesError, OSError) as error:
+            yield _skip(record, str(error))
+    present = set(catalog.storage.list(""))
+    for record in snapshot.list_result_tables_by_status(ResultTableStatus.READY):
+        try:
+            yield from _decide_ready(artifacts, record, present, reap=reap)
+        except (JammiFilesError, OSError) as error:
+            yield _skip(record, str(error))
+    for record in snapshot.damaged():
+        yield _skip(record, str(find_damage(record)))
+        live.add(record.table_name)
+    building = {r.table_name for r in catalog.list_result_tables_by_status("building")} | live
+    yield from _sweep(catalog, building, present)
+
+
+def _find_death(catalog: Catalog, record: ResultTableRecord) -> str | None:
+    state = lease.read_state(catalog.storage, record.table_name)
+    held = record.lease if state is None else state.lease
+    return lease.find_death(held, parse_timestamp(record.created_at), CLOCK.now())
+
+
+def _decide_building(
+    artifacts: Artifacts, record: ResultTableRecord, death: str, *, reap: bool
+) -> _Decision:
+    kept = RecoveryStep.REAP if reap else RecoveryStep.QUARANTINE
+    try:
+        rows = artifacts.count_rows(record)
+    except FileNotFoundError:
+        return _decision(record, RecoveryStep.FAIL, f"no data object (`B247`); {death}")
+    except FormatError:
+        return _decision(record, RecoveryStep.REAP, f"the data has no footer (`B248`); {death}")
+    sidecar = artifacts.read_sidecar(record)
+    if sidecar is None:
+        return _decision(record, kept, f"data without sidecar (`B249`, `B263`); {death}")
+    if artifacts.digest(record) != sidecar.artifact:
+        return _decision(record, kept, f"the sidecar attests other bytes (`B261`); {death}")
+    action = RecoveryAction(
+        record.table_name, RecoveryStep.PROMOTE, f"data and sidecar agree (`B250`); {death}"
+    )
+    return _Decision(action, record, sidecar, rows)
+
+
+def _decide_ready(
+    artifacts: Artifacts, record: ResultTableRecord, present: set[str], *, reap: bool
+) -> Iterator[_Decision]:
+    if record.definition_hash is None:
+        return  # made ready without a contract: nothing to hold it to (`B254`)
+    sidecar = naming.sibling(record.parquet_path, naming.SIDECAR_SUFFIX)
+    storage, key = artifacts.locate(sidecar)
+    there = key in present if storage is artifacts.storage else storage.size(key) is not None
+    if not there and storage.size(key) is None:
+        step = RecoveryStep.REAP if reap else RecoveryStep.QUARANTINE
+        yield _decision(record, step, "ready, but its sidecar is gone (`B253`, `B263`)")
+
+
+def _sweep(catalog: Catalog, building: set[str], present: set[str]) -> Iterator[_Decision]:
+    """Name what no live build can be using: temporary files and side objects of ended builds."""
+    for name in sorted(present):
+        if name.endswith(TEMP_SUFFIX):
+            table = _table_of_temp(name)
+            if table not in building and catalog.get_result_table(table) is not None:
+                yield _left_over(name, "a temporary file of a build that has ended")
+    for table in lease.names_with_state(catalog.storage):
+        if table not in building:
+            yield _left_over(lease.key_of(table), "the side object of a build that has ended")
+
+
+def _apply(catalog: Catalog, artifacts: Artifacts, decision: _Decision) -> None:
+    record, step = decision.record, decision.action.action
+    if step is RecoveryStep.SWEEP:
+        catalog.storage.delete(decision.action.table_name)
+        return
+    if record is None or step is RecoveryStep.SKIP:
+        return
+    if decision.sidecar is not None:
+        catalog.promote_unchanged(
+            record, decision.rows, decision.sidecar.definition_hash, decision.sidecar.input_anchors
+        )
+    else:
+        catalog.fail_unchanged(record, f"recovery: {decision.action.reason}")
+    if step is RecoveryStep.REAP:
+        artifacts.remove(record)  # only now: the row can no longer become ready
+    catalog.storage.delete(lease.key_of(record.table_name))
+
+
+def _table_of_temp(name: str) -> str:
+    target = name.removesuffix(TEMP_SUFFIX).rpartition(".")[0]
+    for suffix in (naming.DATA_SUFFIX, naming.SIDECAR_SUFFIX):
+        target = target.removesuffix(suffix)
+    return target
+
+
+def _decision(record: ResultTableRecord, step: RecoveryStep, reason: str) -> _Decision:
+    return _Decision(RecoveryAction(record.table_name, step, reason), record)
+
+
+def _skip(record: ResultTableRecord, reason: str) -> _Decision:
+    return _decision(record, RecoveryStep.SKIP, reason)
+
+
+def _left_over(key: str, reason: str) -> _Decision:
+    return _Decision(RecoveryAction(key, RecoveryStep.SWEEP, reason))

@@ -1,0 +1,226 @@
+"""Everything one does with results: produce (`funnel`), read, verify, recover, trace, delete."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor, as_completed
+from typing import Any
+
+import pyarrow.dataset as ds
+
+from jammi_files import lineage, recovery
+from jammi_files.catalog import Catalog
+from jammi_files.descriptors import Descriptor
+from jammi_files.errors import JammiFilesError, StateError
+from jammi_files.funnel import Funnel
+from jammi_files.materialization import MaterializationManifest, Verdict
+from jammi_files.schema import InputAnchor, ResultTableRecord
+from jammi_files.storage import Durability
+
+_log = logging.getLogger("jammi_files")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Verification:
+    """One result of `ResultStore.verify_all`: a verdict, or the error that prevented one."""
+
+    table_name: str
+    verdict: Verdict | None
+    error: str | None = None
+
+    @property
+    def ok(self) -> bool:
+        """True for the two kinds of match."""
+        return self.verdict is not None and self.verdict.ok
+
+
+class ResultStore(Funnel):
+    """The results under one root, seen from one scope; make one with `connect`."""
+
+    def __reduce__(self) -> tuple[type[ResultStore], tuple[Catalog]]:
+        return ResultStore, (self.catalog,)
+
+    def __repr__(self) -> str:
+        return f"<ResultStore over {self.catalog!r}>"
+
+    @property
+    def root(self) -> str:
+        """The directory or URL that holds everything."""
+        return self.storage.root
+
+    def pinned_to_tenant(self, tenant: str | uuid.UUID | None) -> ResultStore:
+        """Return a store over the same root bound to ``tenant``, without the admin mark."""
+        return ResultStore(self.catalog.pinned_to_tenant(tenant))
+
+    def as_admin(self) -> ResultStore:
+        """Return a store that sees every tenant's results."""
+        return ResultStore(self.catalog.as_admin())
+
+    def read_materialization_manifest(self, table_name: str) -> MaterializationManifest | None:
+        """Return a table's sidecar, None if it has none (`B188`).
+
+        Raises:
+            TableNotFoundError: no visible row has the name.
+            FormatError: the sidecar is damaged (`B185` to `B187`).
+        """
+        return self._artifacts.read_sidecar(self._record(table_name))
+
+    def producing_descriptor(self, table_name: str) -> Descriptor | None:
+        """Return how the table was produced, None if it has no sidecar."""
+        manifest = self.read_materialization_manifest(table_name)
+        return None if manifest is None else manifest.descriptor
+
+    def verify_materialization(
+        self, table_name: str, expected_definition: str | None = None
+    ) -> Verdict:
+        """Judge a table by its sidecar, bytes and row, reading in blocks (`B220` to `B231`).
+
+        Raises:
+            TableNotFoundError: no visible row has the name.
+            FormatError: the sidecar is damaged: an error, no verdict.
+        """
+        return self._artifacts.verify(self._record(table_name), expected_definition)
+
+    def verify_all(
+        self,
+        executor: Executor | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> list[Verification]:
+        """Verify every visible ready table, oldest first (`B230`).
+
+        ``executor`` is any `concurrent.futures.Executor`, threads by default; ``progress`` is
+        called with the number done and the total.
+        """
+        names = [r.table_name for r in self.catalog.list_result_tables_by_status("ready")]
+        if executor is None:
+            with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
+                return self._verify_on(threads, names, progress)
+        return self._verify_on(executor, names, progress)
+
+    def recover(self, dry_run: bool = False, reap: bool = False) -> recovery.RecoveryReport:  # noqa: FBT001, FBT002 - the published signature
+        """End every dead build in one terminal state and report each step (`B246` to `B266`).
+
+        Rows of all tenants are recovered, the report names those that this store sees. A build
+        whose process lives is never touched. ``dry_run`` only plans; ``reap`` deletes data that
+        has no attestation instead of keeping it under a failed row.
+        """
+        return recovery.recover(self.catalog, dry_run=dry_run, reap=reap)
+
+    def result_digest_anchor(self, table_name: str) -> InputAnchor:
+        """Return the anchor that pins a table as an input (`B215`).
+
+        It takes the digest that the table's sidecar records, else that of its bytes.
+
+        Raises:
+            TableNotFoundError: no visible row has the name.
+            StateError: the table has neither sidecar nor data.
+        """
+        record = self._record(table_name)
+        manifest = self._artifacts.read_sidecar(record)
+        digest = self._artifacts.digest(record) if manifest is None else manifest.artifact
+        if digest is None:
+            raise StateError(f"Result table '{table_name}' has neither sidecar nor data")
+        return InputAnchor.result_digest(table_name, digest)
+
+    def open_table(self, table_name: str) -> ds.Dataset:
+        """Return a ready table's data as a `pyarrow.dataset.Dataset` (`B174`).
+
+        Raises:
+            TableNotFoundError: no visible row has the name.
+            StateError: the table is not ready, or its data is gone.
+        """
+        record = self._record(table_name)
+        if not record.is_ready:
+            raise StateError(f"Result table '{table_name}' is {record.status}, not ready")
+        return self._artifacts.dataset(record)
+
+    def url(self, table_name: str) -> str:
+        """Return where any program finds the table's data object."""
+        return self._artifacts.url(self._record(table_name).parquet_path)
+
+    def derives_from(self, source: str) -> list[lineage.LineageEdge]:
+        """Return the edges from ``source`` to each visible ready result made from it (`B131`).
+
+        ``source`` is a result table or a raw source id; nothing derived is an empty list.
+        """
+        return lineage.derives_from(self.catalog, source)
+
+    def delete_table(
+        self, table_name: str, *, cascade: bool = False, dry_run: bool = False
+    ) -> list[ResultTableRecord]:
+        """Remove a result that this tenant owns: its row, then its objects (`B151`).
+
+        Returns the removed records; with ``dry_run`` those that would be removed.
+
+        Raises:
+            TableNotFoundError: no visible row has the name.
+            StateError: the row belongs to another scope.
+            ReferencedError: a result that would stay derives from it.
+        """
+        if dry_run:
+            return self.catalog.plan_delete(table_name, cascade=cascade)
+        return self._remove(self.catalog.delete_result_table(table_name, cascade=cascade))
+
+    def delete_source(self, source_id: str, *, cascade: bool = False) -> list[ResultTableRecord]:
+        """Remove this tenant's results of a source: rows first, then objects (`B143` to `B150`).
+
+        Raises:
+            ReferencedError: a result that would stay derives from one of them.
+        """
+        return self._remove(
+            self.catalog.delete_result_tables_for_source(source_id, cascade=cascade)
+        )
+
+    def _remove(self, records: list[ResultTableRecord]) -> list[ResultTableRecord]:
+        for record in records:
+            try:
+                self._artifacts.remove(record)
+            except JammiFilesError as error:  # the rows are gone; the rest goes on (`B147`)
+                _log.warning("could not remove the data of %s: %s", record.table_name, error)
+        return records
+
+    def _verify_on(
+        self,
+        executor: Executor,
+        names: Sequence[str],
+        progress: Callable[[int, int], None] | None,
+    ) -> list[Verification]:
+        waiting = {executor.submit(verify_one, self, name): name for name in names}
+        found: dict[str, Verification] = {}
+        for future in as_completed(waiting):
+            found[waiting[future]] = future.result()
+            if progress is not None:
+                progress(len(found), len(names))
+        return [found[name] for name in names]
+
+
+def verify_one(store: ResultStore, table_name: str) -> Verification:
+    """Verify one table for `ResultStore.verify_all`; an error is part of the answer."""
+    try:
+        return Verification(table_name, store.verify_materialization(table_name))
+    except JammiFilesError as error:
+        return Verification(table_name, None, str(error))
+
+
+def connect(
+    root: str | os.PathLike[str],
+    *,
+    tenant: str | uuid.UUID | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+    durability: Durability = "fsync",
+    max_staleness: float = 0.0,
+) -> ResultStore:
+    """Open the results under a path or URL; see `Catalog.open` for the arguments and errors."""
+    return ResultStore(
+        Catalog.open(
+            root,
+            tenant=tenant,
+            storage_options=storage_options,
+            durability=durability,
+            max_staleness=max_staleness,
+        )
+    )

@@ -1,0 +1,156 @@
+"""The stream from record batches to a result's data object, hashed on its way."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from jammi_files.artifacts import Artifact
+from jammi_files.errors import AlreadyExistsError, InvalidInputError, StateError
+from jammi_files.lease import LEASE_SECONDS
+from jammi_files.storage import ObjectWriter
+
+
+class ResultWriter:
+    """Writes one result's Parquet file; nothing is visible before `close` (`B091`).
+
+    Use it as a context manager: an exception discards what was written.
+    """
+
+    def __init__(
+        self,
+        target: ObjectWriter,
+        schema: pa.Schema,
+        *,
+        compression: str,
+        renew: Callable[[], None],
+        closed: Callable[[Artifact], None],
+    ) -> None:
+        self._sink = _HashingSink(target)
+        self._target = target
+        self._schema = schema
+        self._parquet: pq.ParquetWriter | None = pq.ParquetWriter(
+            self._sink, schema, compression=compression
+        )
+        self._renew = renew
+        self._closed = closed
+        self._renewed = time.monotonic()
+        self.rows = 0
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The schema that every batch must have."""
+        return self._schema
+
+    def write(self, data: Any) -> None:  # noqa: ANN401 - whatever speaks Arrow
+        """Append a record batch, a table, or anything that speaks the Arrow PyCapsule interface.
+
+        Renews the build's lease now and then.
+
+        Raises:
+            InvalidInputError: the data has another schema.
+            StateError: the writer is closed.
+        """
+        if self._parquet is None:
+            raise StateError("this writer is closed; a result is written once")
+        table = as_table(data)
+        try:
+            self._parquet.write_table(table.cast(self._schema))
+        except (
+            pa.ArrowInvalid,
+            pa.ArrowTypeError,
+            pa.ArrowNotImplementedError,
+            ValueError,
+        ) as error:
+            raise InvalidInputError(f"a batch does not fit the result's schema: {error}") from error
+        self.rows += table.num_rows
+        if time.monotonic() - self._renewed > LEASE_SECONDS / 3:
+            self._renewed = time.monotonic()
+            self._renew()
+
+    def close(self) -> Artifact:
+        """Write the footer, make the object durable and visible, and return what it is.
+
+        Raises:
+            AlreadyExistsError: the result has a data object already.
+            StateError: the writer is closed.
+        """
+        if self._parquet is None:
+            raise StateError("this writer is closed; a result is written once")
+        parquet, self._parquet = self._parquet, None
+        try:
+            parquet.close()
+            self._target.publish()
+        except FileExistsError:
+            raise AlreadyExistsError(
+                "the result has a data object already; it is immutable"
+            ) from None
+        finally:
+            self._target.abort()
+        artifact = Artifact(self._sink.digest.hexdigest(), self._sink.size, self.rows)
+        self._closed(artifact)
+        return artifact
+
+    def abort(self) -> None:
+        """Discard what was written; does nothing after `close`."""
+        if self._parquet is not None:
+            self._parquet = None
+            self._target.abort()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            self.abort()
+        elif self._parquet is not None:
+            self.close()
+
+
+class _HashingSink(io.RawIOBase):
+    """Hashes the bytes that pass; closing it is not closing the object."""
+
+    def __init__(self, target: ObjectWriter) -> None:
+        self._target = target
+        self.digest = hashlib.sha256()
+        self.size = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self.size
+
+    def write(self, data: Any) -> int:  # noqa: ANN401 - any buffer
+        block = bytes(data)
+        self._target.write(block)
+        self.digest.update(block)
+        self.size += len(block)
+        return len(block)
+
+
+def as_table(data: Any) -> pa.Table:  # noqa: ANN401 - whatever speaks Arrow
+    """Return data as a table.
+
+    Raises:
+        InvalidInputError: it does not speak Arrow.
+    """
+    if isinstance(data, pa.Table):
+        return data
+    if isinstance(data, pa.RecordBatch):
+        return pa.Table.from_batches([data])
+    try:
+        return pa.table(data)
+    except (TypeError, ValueError, pa.ArrowException) as error:
+        raise InvalidInputError(
+            f"expected Arrow data, not {type(data).__name__}: {error}"
+        ) from error
