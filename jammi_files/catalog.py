@@ -129,6 +129,11 @@ class Catalog(Operations):
         return self._head().version
 
     @property
+    def log(self) -> Log[Snapshot, Draft]:
+        """The versions behind this catalog, for `fsck`; they know no tenants."""
+        return self._shared.log
+
+    @property
     def exists(self) -> bool:
         """True once something has been committed, or a first commit has begun."""
         return self._shared.catalog_id is not None or root_format.read(self._storage) is not None
