@@ -25,6 +25,9 @@ from jammi_files.timestamps import CLOCK
 
 SEGMENTS = "_catalog/segments"
 
+_MOST_CHUNKS = 16
+"""Pieces that an inline table may be in before it is copied into one."""
+
 
 class Draft:
     """The rows of one snapshot and the changes made to them so far."""
@@ -119,11 +122,11 @@ class Draft:
         return self._view
 
     def inline(self) -> dict[str, Row]:
-        """Return the rows that lie over the segments: an added run supersedes older ones."""
+        """Return the rows over the segments, older ones first: an added run supersedes those."""
         older = {
             name: row
             for name, row in self.base.inline.items()
-            if not any(segment.lookup(name) for segment in self.added)
+            if name not in self.changes and not any(run.lookup(name) for run in self.added)
         }
         return older | self.changes
 
@@ -150,11 +153,11 @@ class CatalogCodec:
 
     def decode(self, version: int, data: bytes, known: Snapshot) -> Snapshot:
         """Read a version; segments that ``known`` has loaded are shared."""
-        header, rows = manifest.decode_manifest(key_of(version), data)
+        header, table, rows = manifest.decode_manifest(key_of(version), data)
         loaded = {segment.info.key: segment for segment in known.runs.segments}
         segments = [loaded.get(info.key) or self._stored(info) for info in header.segments]
         inline = {row.record.table_name: row for row in rows}
-        return Snapshot(header, self._runs(segments, known), inline)
+        return Snapshot(header, self._runs(segments, known), inline, table)
 
     def draft(self, state: Snapshot) -> Draft:
         """Begin a change of ``state``."""
@@ -187,9 +190,10 @@ class CatalogCodec:
             writer=_writer(),
             segments=tuple(segment.info for segment in segments),
         )
-        data = manifest.encode_manifest(header, list(inline.values()))
+        table = _inline_table(draft.base, inline)
         runs = self._runs(segments, draft.base)
-        return data, Snapshot(header, runs, inline, merge_due=merge_due and grown)
+        state = Snapshot(header, runs, inline, table, merge_due=merge_due and grown)
+        return manifest.encode_manifest(header, table), state
 
     def save(self, segment: Segment) -> None:
         """Write a segment's object, unless it has been written."""
@@ -233,6 +237,19 @@ def _flush(draft: Draft, inline: dict[str, Row], segments: list[Segment]) -> dic
     table = manifest.with_dictionaries(manifest.table_of(run))
     segments.append(new_segment(table.sort_by("table_name").combine_chunks()))
     return dict(rest)
+
+
+def _inline_table(base: Snapshot, inline: dict[str, Row]) -> pa.Table:
+    """Return inline rows as Arrow; only those that ``base`` lacks are built from records."""
+    new = [row for name, row in inline.items() if base.inline.get(name) is not row]
+    kept = [at for at, name in enumerate(base.inline) if inline.get(name) is base.inline[name]]
+    if not kept:
+        return manifest.table_of(new)
+    table = base.inline_table
+    if len(kept) < table.num_rows:
+        table = table.take(kept)
+    table = pa.concat_tables([table, manifest.table_of(new)], promote_options="default")
+    return table.combine_chunks() if table.column(0).num_chunks > _MOST_CHUNKS else table
 
 
 def _merge_small(segments: list[Segment]) -> tuple[list[Segment], bool]:

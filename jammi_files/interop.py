@@ -17,30 +17,39 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import BinaryIO, Literal
 
+from jammi_files.artifacts import BLOCK, Artifacts
 from jammi_files.descriptors import External, UnknownDescriptor
-from jammi_files.errors import AlreadyExistsError, FormatError, InvalidInputError, StorageError
+from jammi_files.errors import (
+    AlreadyExistsError,
+    FormatError,
+    InvalidInputError,
+    JammiFilesError,
+    StorageError,
+)
 from jammi_files.jammi_db import (
     CATALOG,
     DATA_DIRECTORY,
-    INDEX_SUFFIXES,
-    SIDECAR_SUFFIX,
     JammiResult,
     find_misfit,
     read_jammi_catalog,
-    sibling,
     write_jammi_catalog,
 )
-from jammi_files.materialization import MaterializationManifest
-from jammi_files.schema import ResultTableRecord, ResultTableStatus
+from jammi_files.naming import (
+    DATA_SUFFIX,
+    INDEX_SIBLINGS,
+    INDEX_SUFFIX,
+    SIDECAR_SUFFIX,
+    sibling,
+)
+from jammi_files.reads import CatalogSnapshot
+from jammi_files.schema import ResultTableRecord, ResultTableStatus, find_damage
 from jammi_files.storage import TEMP_SUFFIX, Storage
 from jammi_files.store import ResultStore
 
-_BLOCK = 1 << 20
-
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Finding:
-    """What is wrong or worth knowing about one table."""
+class TableFinding:
+    """What is wrong, or worth knowing, about one table that was to be moved."""
 
     table_name: str
     problem: str
@@ -52,8 +61,8 @@ class ImportReport:
 
     imported: tuple[str, ...]
     already_present: tuple[str, ...]
-    skipped: tuple[Finding, ...]
-    remarks: tuple[Finding, ...]
+    skipped: tuple[TableFinding, ...]
+    remarks: tuple[TableFinding, ...]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -61,8 +70,8 @@ class ExportReport:
     """What `export_jammi` did; ``remarks`` are about exported tables, ``skipped`` about others."""
 
     exported: tuple[str, ...]
-    skipped: tuple[Finding, ...]
-    remarks: tuple[Finding, ...]
+    skipped: tuple[TableFinding, ...]
+    remarks: tuple[TableFinding, ...]
 
 
 class _Skip(Exception):  # noqa: N818 - control flow inside this module, never seen by a caller
@@ -94,18 +103,19 @@ def import_jammi(
         raise InvalidInputError(msg)
     present: list[str] = []
     records: list[ResultTableRecord] = []
-    skipped: list[Finding] = []
+    skipped: list[TableFinding] = []
+    known = store.catalog.as_admin().snapshot()  # names are unique over all tenants (`B058`)
     for result in read_jammi_catalog(directory):
         try:
             record = _require_sound(result)
-            if _is_present(record, store):
+            if _is_present(record, known):
                 present.append(record.table_name)
             elif mode == "copy":
-                records.append(_copy_in(record, result.parquet, store.catalog.storage))
+                records.append(_copy_in(record, result.parquet, store.storage))
             else:
                 records.append(_refer_to(record, result.parquet))
-        except _Skip as reason:
-            skipped.append(Finding(result.table_name, str(reason)))
+        except (_Skip, FormatError) as reason:
+            skipped.append(TableFinding(result.table_name, str(reason)))
     imported = store.catalog.adopt_result_tables(records) if records else []
     present += [record.table_name for record in records if record.table_name not in set(imported)]
     orphans = _find_orphans(records, imported, store)
@@ -128,18 +138,18 @@ def export_jammi(store: ResultStore, directory: str | os.PathLike[str]) -> Expor
     home = Path(directory).absolute()
     if (home / CATALOG).exists():
         raise _taken(home)
-    data = home / DATA_DIRECTORY
+    data, artifacts = home / DATA_DIRECTORY, Artifacts(store.storage)
     records: list[ResultTableRecord] = []
-    skipped: list[Finding] = []
-    remarks: list[Finding] = []
+    skipped: list[TableFinding] = []
+    remarks: list[TableFinding] = []
     with _writing_to(home):
         data.mkdir(parents=True, exist_ok=True)
         for record in _list_visible(store):
             try:
-                remarks += tuple(_copy_out(record, store.catalog.storage, data))
+                remarks += tuple(_copy_out(record, artifacts, data))
                 records.append(record)
-            except _Skip as reason:
-                skipped.append(Finding(record.table_name, str(reason)))
+            except (_Skip, JammiFilesError) as reason:
+                skipped.append(TableFinding(record.table_name, str(reason)))
         try:
             write_jammi_catalog(home, list(_detach(records, remarks)))
         except FileExistsError:
@@ -154,9 +164,8 @@ def _require_sound(result: JammiResult) -> ResultTableRecord:
     return result.record
 
 
-def _is_present(record: ResultTableRecord, store: ResultStore) -> bool:
-    """Look the name up over all tenants: names are unique over all of them (`B058`)."""
-    found = store.catalog.as_admin().get_result_table(record.table_name)
+def _is_present(record: ResultTableRecord, known: CatalogSnapshot) -> bool:
+    found = known.get_result_table(record.table_name)
     if found is None:
         return False
     if _identity(found) != _identity(record):
@@ -173,18 +182,21 @@ def _copy_in(
 ) -> ResultTableRecord:
     name = record.table_name
     if parquet is not None:
-        if not _copy_object(parquet, storage, f"{name}.parquet"):
+        if not _copy_object(parquet, storage, name + DATA_SUFFIX):
             raise _Skip(f"'{parquet}' has vanished")
-        for suffix in (SIDECAR_SUFFIX, *INDEX_SUFFIXES):
-            _copy_object(sibling(parquet, suffix), storage, name + suffix)
-    index = record.index_path and f"{name}.idx"
-    return dataclasses.replace(record, parquet_path=f"{name}.parquet", index_path=index)
+        for suffix in (SIDECAR_SUFFIX, *INDEX_SIBLINGS):
+            _copy_object(Path(sibling(str(parquet), suffix)), storage, name + suffix)
+    return _located(record, name + DATA_SUFFIX)
 
 
 def _refer_to(record: ResultTableRecord, parquet: Path | None) -> ResultTableRecord:
     place = parquet or Path(record.parquet_path.removeprefix("file://"))
-    index = record.index_path and sibling(place, ".idx").as_posix()
-    return dataclasses.replace(record, parquet_path=place.as_posix(), index_path=index)
+    return _located(record, place.as_posix())
+
+
+def _located(record: ResultTableRecord, path: str) -> ResultTableRecord:
+    index = record.index_path and sibling(path, INDEX_SUFFIX)
+    return dataclasses.replace(record, parquet_path=path, index_path=index)
 
 
 def _copy_object(source: Path, storage: Storage, key: str) -> bool:
@@ -228,7 +240,7 @@ def _is_same(file: BinaryIO, storage: Storage, key: str) -> bool:
 
 def _find_orphans(
     records: Collection[ResultTableRecord], imported: Collection[str], store: ResultStore
-) -> Iterator[Finding]:
+) -> Iterator[TableFinding]:
     catalog, names = store.catalog.as_admin(), set(imported)
     for record in records:
         parent = record.derived_from
@@ -236,79 +248,62 @@ def _find_orphans(
             continue
         if catalog.get_result_table(parent) is None:
             text = f"it derives from '{parent}', which is not in the catalog"
-            yield Finding(record.table_name, text)
+            yield TableFinding(record.table_name, text)
 
 
 def _list_visible(store: ResultStore) -> list[ResultTableRecord]:
     snapshot = store.catalog.snapshot()
-    records = [
-        record
-        for status in ResultTableStatus
-        for record in snapshot.list_result_tables_by_status(status)
-    ]
+    records = [*snapshot.damaged()]
+    for status in ResultTableStatus:
+        records += snapshot.list_result_tables_by_status(status)
     return sorted(records, key=lambda record: (record.created_at, record.table_name))
 
 
-def _copy_out(record: ResultTableRecord, storage: Storage, data: Path) -> Iterator[Finding]:
+def _copy_out(
+    record: ResultTableRecord, artifacts: Artifacts, data: Path
+) -> Iterator[TableFinding]:
     """Copy the files of one result; yield what the engine will find odd about it."""
     if record.status is ResultTableStatus.BUILDING:
         raise _Skip("it is building")
-    misfit = find_misfit(record)
+    misfit = find_damage(record) or find_misfit(record)
     if misfit is not None:
         raise _Skip(misfit)
     if not record.is_ready:
         return
-    yield from _check_sidecar(record, storage)
-    for suffix in (".parquet", SIDECAR_SUFFIX, *INDEX_SUFFIXES):
-        found = _copy_file(record, suffix, storage, data)
-        if suffix == ".parquet" and not found:
+    manifest = artifacts.read_sidecar(record)
+    if manifest is None and record.definition_hash is not None:
+        raise _Skip("its sidecar is missing: the engine would mark it failed")
+    if manifest is not None and isinstance(manifest.descriptor, (External, UnknownDescriptor)):
+        text = "0.32 does not know its producer: it serves the table but cannot verify it"
+        yield TableFinding(record.table_name, text)
+    for suffix in (DATA_SUFFIX, SIDECAR_SUFFIX, *INDEX_SIBLINGS):
+        source = sibling(record.parquet_path, suffix)
+        found = _copy_file(*artifacts.locate(source), data / (record.table_name + suffix))
+        if suffix == DATA_SUFFIX and not found:
             raise _Skip("its Parquet is missing")
 
 
-def _check_sidecar(record: ResultTableRecord, storage: Storage) -> Iterator[Finding]:
+def _copy_file(storage: Storage, key: str, target: Path) -> bool:
+    """Copy an object, over what a crashed export left; False if there is none."""
     try:
-        with closing(_open(record, SIDECAR_SUFFIX, storage)) as file:
-            manifest = MaterializationManifest.from_json_bytes(file.read())
-    except FileNotFoundError:
-        if record.definition_hash is not None:
-            raise _Skip("its sidecar is missing: the engine would mark it failed") from None
-        return
-    except FormatError as error:
-        raise _Skip(f"its sidecar is damaged: {error}") from None
-    if isinstance(manifest.descriptor, (External, UnknownDescriptor)):
-        text = "0.32 does not know its producer: it serves the table but cannot verify it"
-        yield Finding(record.table_name, text)
-
-
-def _copy_file(record: ResultTableRecord, suffix: str, storage: Storage, data: Path) -> bool:
-    """Copy one file of a result, over what a crashed export left; False if there is none."""
-    scratch = data / f"{uuid.uuid4().hex}{TEMP_SUFFIX}"
-    try:
-        with closing(_open(record, suffix, storage)) as source, scratch.open("xb") as target:
-            for block in _blocks(source):
-                target.write(block)
-            target.flush()
-            os.fsync(target.fileno())
-        scratch.replace(data / (record.table_name + suffix))
+        source = storage.open(key)
     except FileNotFoundError:
         return False
+    scratch = target.with_name(uuid.uuid4().hex + TEMP_SUFFIX)
+    try:
+        with closing(source), scratch.open("xb") as file:
+            for block in _blocks(source):
+                file.write(block)
+            file.flush()
+            os.fsync(file.fileno())
+        scratch.replace(target)
     finally:
         scratch.unlink(missing_ok=True)
     return True
 
 
-def _open(record: ResultTableRecord, suffix: str, storage: Storage) -> BinaryIO:
-    """Open a file of a result under the root, or where a row imported by reference says."""
-    path = Path(record.parquet_path.removeprefix("file://"))
-    if path.is_absolute():
-        return sibling(path, suffix).open("rb")
-    if "://" in record.parquet_path:
-        raise _Skip(f"its Parquet lies at '{record.parquet_path}', outside the root")
-    return storage.open(record.parquet_path.removesuffix(".parquet") + suffix)
-
-
 def _detach(
-    records: Collection[ResultTableRecord], remarks: list[Finding]
+    records: Collection[ResultTableRecord], remarks: list[TableFinding]
 ) -> Iterator[ResultTableRecord]:
     """Cut the foreign key to a parent that is not exported; its anchors still name it (`B134`)."""
     names = {record.table_name for record in records}
@@ -317,7 +312,7 @@ def _detach(
             yield record
         else:
             text = f"derived_from is left out: '{record.derived_from}' is not exported"
-            remarks.append(Finding(record.table_name, text))
+            remarks.append(TableFinding(record.table_name, text))
             yield dataclasses.replace(record, derived_from=None)
 
 
@@ -337,7 +332,7 @@ def _taken(home: Path) -> AlreadyExistsError:
 
 
 def _blocks(file: BinaryIO) -> Iterator[bytes]:
-    return iter(lambda: file.read(_BLOCK), b"")
+    return iter(lambda: file.read(BLOCK), b"")
 
 
 def _digest(file: BinaryIO) -> bytes:

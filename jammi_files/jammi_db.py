@@ -27,6 +27,7 @@ from typing import Any
 
 from jammi_files.errors import FormatError, InvalidInputError, StorageError
 from jammi_files.materialization import MaterializationManifest
+from jammi_files.naming import DATA_SUFFIX, INDEX_SUFFIX, SIDECAR_SUFFIX, sibling
 from jammi_files.schema import (
     InputAnchor,
     ModelTask,
@@ -47,9 +48,6 @@ from jammi_files.validation import (
 
 CATALOG = "catalog.db"
 DATA_DIRECTORY = "jammi_db"
-SIDECAR_SUFFIX = ".materialization.json"
-INDEX_SUFFIXES = (".usearch", ".rowmap", ".manifest.json")
-"""The files of an ANN bundle (`B047`)."""
 
 _SECOND = 1_000_000_000
 _INT32_MAX = 2**31 - 1
@@ -122,11 +120,6 @@ def find_misfit(record: ResultTableRecord) -> str | None:
                 f"{column} is {value}; jammi-db 0.32 cannot open a catalog with over {_INT32_MAX}"
             )
     return None
-
-
-def sibling(parquet: Path, suffix: str) -> Path:
-    """Return a file that belongs to a Parquet: the last extension replaced (`B045`, `B047`)."""
-    return parquet.with_name(parquet.name.removesuffix(".parquet") + suffix)
 
 
 def _read_rows(home: Path) -> list[dict[str, Any]]:
@@ -223,7 +216,7 @@ def _find_problems(record: ResultTableRecord, parquet: Path | None, home: Path) 
             f"nor in '{home / DATA_DIRECTORY}' nor in '{home}'"
         )
     elif record.definition_hash is not None:
-        yield from _find_sidecar_problem(sibling(parquet, SIDECAR_SUFFIX))
+        yield from _find_sidecar_problem(Path(sibling(str(parquet), SIDECAR_SUFFIX)))
 
 
 def _find_sidecar_problem(sidecar: Path) -> Iterator[str]:
@@ -344,8 +337,8 @@ def _to_row(record: ResultTableRecord, data: Path) -> dict[str, Any]:
         "source_id": record.source_id,
         "model_id": record.model_id,
         "task": record.task.value,
-        "parquet_path": f"{base}.parquet",
-        "index_path": record.index_path and f"{base}.idx",
+        "parquet_path": base + DATA_SUFFIX,
+        "index_path": record.index_path and base + INDEX_SUFFIX,
         "dimensions": record.dimensions,
         "distance_metric": record.distance_metric,
         "row_count": record.row_count,

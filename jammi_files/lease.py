@@ -75,7 +75,7 @@ def new_lease() -> Lease:
         owner=producer_id(),
         host=_host(pid),
         pid=pid,
-        process_start=_process_start(pid) or "",
+        process_start=_own_start(pid),
         expires_at=CLOCK.now() + LEASE_SECONDS * 1_000_000_000,
     )
 
@@ -140,6 +140,11 @@ def _host(pid: int) -> str:
     with contextlib.suppress(OSError):
         parts.append(os.readlink(f"/proc/{pid}/ns/pid"))  # noqa: PTH115 - not a path
     return "/".join(parts)
+
+
+@functools.lru_cache(maxsize=1)
+def _own_start(pid: int) -> str:
+    return _process_start(pid) or ""
 
 
 def _process_start(pid: int) -> str | None:

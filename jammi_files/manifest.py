@@ -95,12 +95,17 @@ class Header:
     segments: tuple[SegmentInfo, ...] = ()
 
 
-def encode_manifest(header: Header, rows: Sequence[Row]) -> bytes:
-    """Return the bytes of one version's manifest."""
-    fields = {"format_version": FORMAT_VERSION, **dataclasses.asdict(header)}
-    fields["committed_at"] = format_timestamp(header.committed_at)
+_HEADER_FIELDS = tuple(field.name for field in dataclasses.fields(Header))
+
+
+def encode_manifest(header: Header, table: pa.Table) -> bytes:
+    """Return the bytes of one version's manifest; ``table`` holds its inline rows (`table_of`)."""
+    fields = {name: getattr(header, name) for name in _HEADER_FIELDS}
+    fields |= {
+        "format_version": FORMAT_VERSION,
+        "committed_at": format_timestamp(header.committed_at),
+    }
     sink = io.BytesIO()
-    table = table_of(rows)
     with pq.ParquetWriter(
         sink, table.schema, compression="lz4", use_dictionary=False, write_statistics=False
     ) as writer:
@@ -119,8 +124,8 @@ def decode_header(key: str, data: bytes) -> Header:
     return _header(key, _open(key, data))
 
 
-def decode_manifest(key: str, data: bytes) -> tuple[Header, list[Row]]:
-    """Read a manifest's header and inline rows.
+def decode_manifest(key: str, data: bytes) -> tuple[Header, pa.Table, list[Row]]:
+    """Read a manifest's header and inline rows, as a table and as records.
 
     Raises:
         FormatError: the bytes are no manifest.
@@ -129,7 +134,8 @@ def decode_manifest(key: str, data: bytes) -> tuple[Header, list[Row]]:
     file = _open(key, data)
     header = _header(key, file)
     try:
-        return header, rows_of(conform(file.read(use_threads=False)))
+        table = conform(file.read(use_threads=False))
+        return header, table, rows_of(table)
     except (pa.ArrowException, OSError, ValueError, TypeError) as error:
         raise FormatError(f"manifest '{key}' is damaged: {error}") from error
 
@@ -321,13 +327,14 @@ def _anchors(values: list[dict[str, str]]) -> tuple[InputAnchor, ...]:
     return tuple(InputAnchor.stored(**value) for value in values)
 
 
+_LEASE_FIELDS = tuple(field.name for field in dataclasses.fields(Lease))
 _INSTANTS = frozenset({"created_at", "completed_at"})
 _TO_ARROW: dict[str, Callable[[Any], Any]] = {
     "created_at": parse_timestamp,
     "completed_at": parse_timestamp,
     "input_anchors": lambda anchors: [anchor.to_dict() for anchor in anchors],
     "properties": lambda properties: list(properties.items()),
-    "lease": dataclasses.asdict,
+    "lease": lambda held: {name: getattr(held, name) for name in _LEASE_FIELDS},
 }
 _TO_PYTHON: dict[str, Callable[[Any], Any]] = {
     "task": ModelTask.stored,

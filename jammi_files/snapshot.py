@@ -104,11 +104,18 @@ class Snapshot:
     """The rows at one version."""
 
     def __init__(
-        self, header: Header, runs: Runs, inline: dict[str, Row], *, merge_due: bool = False
+        self,
+        header: Header,
+        runs: Runs,
+        inline: dict[str, Row],
+        inline_table: pa.Table | None = None,
+        *,
+        merge_due: bool = False,
     ) -> None:
         self.header = header
         self.runs = runs
         self.inline = inline
+        self._inline_table = inline_table
         self.merge_due = merge_due
 
     @property
@@ -120,6 +127,13 @@ class Snapshot:
     def commit_id(self) -> str:
         """The id of that commit."""
         return self.header.commit_id
+
+    @property
+    def inline_table(self) -> pa.Table:
+        """The inline rows as Arrow, in the order of ``inline``."""
+        if self._inline_table is None:
+            self._inline_table = manifest.table_of(list(self.inline.values()))
+        return self._inline_table
 
     def lookup(self, name: str) -> Row | None:
         """Return the newest row of that name, be it a tombstone."""
@@ -185,7 +199,7 @@ class Snapshot:
             if segment.info.max_seq > since:
                 yield _filtered(segment.table, since, self._mask(segment), deleted=deleted)
         if self.inline:
-            inline = manifest.with_dictionaries(manifest.table_of(list(self.inline.values())))
+            inline = manifest.with_dictionaries(self.inline_table)
             yield _filtered(inline, since, None, deleted=deleted)
 
     @cached_property
