@@ -290,12 +290,11 @@ class Catalog(Operations):
 
         The answers of the catalog stay the same; rarely needed, as commits merge as they go.
         """
-        self._head()
         with self._shared.merging:
-            known = self._shared.log.known
-            if len(known.runs.segments) > 1:
-                self._merge([segment.info for segment in known.runs.segments], "compact")
-        return self._shared.log.known.version
+            while True:
+                segments = self._head().runs.segments
+                if len(segments) < 2 or self._merge([s.info for s in segments], "compact"):
+                    return self._shared.log.known.version
 
     def _seen(self) -> tuple[Snapshot, Scope]:
         return self._head(), self._scope
@@ -355,6 +354,7 @@ class Catalog(Operations):
         swapped = self._shared.log.commit(lambda draft: draft.swap_runs(crowd, merged, operation))
         if not swapped and merged is not None:
             self._storage.delete(merged.info.key)
+        return swapped
 
     def _commit_info(self, snapshot: Snapshot) -> list[CommitInfo]:
         header = snapshot.header

@@ -29,6 +29,7 @@ from jammi_files.errors import (
 from jammi_files.jammi_db import (
     CATALOG,
     DATA_DIRECTORY,
+    UNREADABLE,
     JammiResult,
     find_misfit,
     read_jammi_catalog,
@@ -133,9 +134,14 @@ def export_jammi(store: ResultStore, directory: str | os.PathLike[str]) -> Expor
 
     Raises:
         AlreadyExistsError: the directory holds a catalog.db; nothing was changed.
+        InvalidInputError: the directory's path holds ``%``, ``#`` or ``?``, where the engine's SQL
+            would silently find no rows.
         StorageError: the directory refused a write; the call may be repeated.
     """
-    home = Path(directory).absolute()
+    home = Path(directory).resolve()
+    if UNREADABLE & set(str(home)):
+        msg = f"jammi-db 0.32 finds no rows under '{home}'; choose a path without '%', '#' and '?'"
+        raise InvalidInputError(msg)
     if (home / CATALOG).exists():
         raise _taken(home)
     data, artifacts = home / DATA_DIRECTORY, Artifacts(store.storage)
@@ -275,6 +281,9 @@ def _copy_out(
         raise _Skip("its sidecar is missing: the engine would mark it failed")
     if manifest is not None and isinstance(manifest.descriptor, (External, UnknownDescriptor)):
         text = "0.32 does not know its producer: it serves the table but cannot verify it"
+        yield TableFinding(record.table_name, text)
+    if UNREADABLE & set(record.table_name):
+        text = "0.32 verifies it, but its SQL finds no rows under a name with '%', '#' or '?'"
         yield TableFinding(record.table_name, text)
     for suffix in (DATA_SUFFIX, SIDECAR_SUFFIX, *INDEX_SIBLINGS):
         source = sibling(record.parquet_path, suffix)

@@ -7,6 +7,7 @@ Facts that the code rests on, all seen in the real engine:
 - it deletes what its rows point to when a sidecar is missing, so a written row must never point
   outside its own directory, and a written directory must not be moved;
 - one row with a number over 2**31-1 or an unknown task makes the whole catalog unopenable;
+- its SQL finds no rows, and no error, under a path that holds ``%``, ``#`` or ``?``;
 - ``created_at`` has whole seconds; rows of one second keep the order in which they were inserted.
 """
 
@@ -48,6 +49,8 @@ from jammi_files.validation import (
 
 CATALOG = "catalog.db"
 DATA_DIRECTORY = "jammi_db"
+UNREADABLE = frozenset("%#?")
+"""Characters of a path that hide its rows from the engine's SQL."""
 
 _SECOND = 1_000_000_000
 _INT32_MAX = 2**31 - 1
@@ -85,7 +88,7 @@ def read_jammi_catalog(directory: str | os.PathLike[str]) -> list[JammiResult]:
         FormatError: the catalog.db is no SQLite database or has no ``result_tables``.
         StorageError: the catalog.db kept changing while it was read, or cannot be read.
     """
-    home = Path(directory).absolute()
+    home = Path(os.path.abspath(directory))  # noqa: PTH100 - resolve() would follow links
     if not _is_file(home / CATALOG):
         msg = f"'{home}' holds no {CATALOG}; expected the artifact directory of jammi-db"
         raise InvalidInputError(msg)
@@ -102,7 +105,7 @@ def write_jammi_catalog(directory: Path, records: Sequence[ResultTableRecord]) -
     Raises:
         FileExistsError: the directory has a catalog.db.
     """
-    home = directory.absolute()
+    home = directory.resolve()
     scratch = home / f"{CATALOG}.{uuid.uuid4().hex[:8]}{TEMP_SUFFIX}"
     try:
         _fill(scratch, [_to_row(record, home / DATA_DIRECTORY) for record in records])

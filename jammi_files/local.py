@@ -13,6 +13,7 @@ import random
 import threading
 import time
 import uuid
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -204,26 +205,30 @@ class _LocalWriter(ObjectWriter):
 class _ProcessLock:
     """The advisory lock file: one descriptor per process, one thread of it at a time.
 
-    A descriptor made before a fork would share its lock with the child, so it is made again per
-    process id. The poll is about a millisecond with jitter: filelock's default of 50 ms starves
+    The poll is about a millisecond with jitter: filelock's default of 50 ms starves
     all but one of several busy writers.
     """
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._reset()
-
-    def _reset(self) -> None:
-        self._pid = os.getpid()
         self._descriptor: int | None = None
         self._thread = threading.Lock()
         self._holder: int | None = None
+        _LOCKS.add(self)
+
+    def forget(self) -> None:
+        """Let go, in a forked child, of what belongs to the parent.
+
+        The child's copy of the descriptor would keep the lock held if the parent were killed.
+        """
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+        self._descriptor = self._holder = None
+        self._thread = threading.Lock()
 
     @contextlib.contextmanager
     def held(self, *, again: bool = False) -> Iterator[None]:
         """Hold the lock; ``again`` lets the thread that holds it pass."""
-        if self._pid != os.getpid():
-            self._reset()
         if self._holder == threading.get_ident():
             if not again:
                 raise nested_use()
@@ -259,8 +264,20 @@ class _ProcessLock:
         return ConflictError(msg)
 
     def __del__(self) -> None:
-        if self._descriptor is not None and self._pid == os.getpid():
+        if self._descriptor is not None:
             os.close(self._descriptor)
+
+
+_LOCKS: weakref.WeakSet[_ProcessLock] = weakref.WeakSet()
+
+
+def _forget_locks() -> None:
+    for lock in _LOCKS:
+        lock.forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_locks)
 
 
 @contextlib.contextmanager

@@ -79,7 +79,8 @@ def recover(catalog: Catalog, *, dry_run: bool, reap: bool) -> RecoveryReport:
                 _apply(everything, artifacts, decision)
             except (StateError, TableNotFoundError) as error:
                 action = RecoveryAction(action.table_name, RecoveryStep.SKIP, f"moved on: {error}")
-        if decision.record is None or catalog.scope.sees(decision.record.tenant_id):
+        owner = decision.record
+        if catalog.scope.admin or (owner is not None and catalog.scope.sees(owner.tenant_id)):
             actions.append(action)
     return RecoveryReport(tuple(actions), dry_run)
 
@@ -155,11 +156,14 @@ def _sweep(catalog: Catalog, building: set[str], present: set[str]) -> Iterator[
     for name in sorted(present):
         if name.endswith(TEMP_SUFFIX):
             table = _table_of_temp(name)
-            if table not in building and catalog.get_result_table(table) is not None:
-                yield _left_over(name, "a temporary file of a build that has ended")
+            record = catalog.get_result_table(table)
+            if table not in building and record is not None:
+                yield _left_over(name, record, "a temporary file of a build that has ended")
     for table in lease.names_with_state(catalog.storage):
         if table not in building:
-            yield _left_over(lease.key_of(table), "the side object of a build that has ended")
+            record = catalog.get_result_table(table)
+            reason = "the side object of a build that has ended"
+            yield _left_over(lease.key_of(table), record, reason)
 
 
 def _apply(catalog: Catalog, artifacts: Artifacts, decision: _Decision) -> None:
@@ -195,5 +199,5 @@ def _skip(record: ResultTableRecord, reason: str) -> _Decision:
     return _decision(record, RecoveryStep.SKIP, reason)
 
 
-def _left_over(key: str, reason: str) -> _Decision:
-    return _Decision(RecoveryAction(key, RecoveryStep.SWEEP, reason))
+def _left_over(key: str, record: ResultTableRecord | None, reason: str) -> _Decision:
+    return _Decision(RecoveryAction(key, RecoveryStep.SWEEP, reason), record)

@@ -50,8 +50,8 @@ def require_strings(what: str, value: object) -> tuple[str, ...]:
     return tuple(require_text(f"an item of {what}", item) for item in value)
 
 
-LONGEST_TABLE_NAME = 255 - len(".materialization.json")
-"""Bytes of UTF-8 that leave room for the longest suffix in a file name."""
+LONGEST_TABLE_NAME = 255 - len(".materialization.json.01234567.tmp")
+"""Bytes of UTF-8 that leave room for the longest suffix in a file name, a temporary one's."""
 
 
 def require_table_name(name: object) -> str:

@@ -87,6 +87,7 @@ class ResultWriter:
         parquet, self._parquet = self._parquet, None
         try:
             parquet.close()
+            self._sink.discard()
             self._target.publish()
         except FileExistsError:
             raise AlreadyExistsError(
@@ -101,8 +102,10 @@ class ResultWriter:
     def abort(self) -> None:
         """Discard what was written; does nothing after `close`."""
         if self._parquet is not None:
-            self._parquet = None
+            parquet, self._parquet = self._parquet, None
+            self._sink.discard()
             self._target.abort()
+            parquet.close()  # writes its footer into the void, now and not when it is collected
 
     def __enter__(self) -> Self:
         return self
@@ -120,9 +123,13 @@ class _HashingSink(io.RawIOBase):
     """Hashes the bytes that pass; closing it is not closing the object."""
 
     def __init__(self, target: ObjectWriter) -> None:
-        self._target = target
+        self._target: ObjectWriter | None = target
         self.digest = hashlib.sha256()
         self.size = 0
+
+    def discard(self) -> None:
+        """Swallow what is still written."""
+        self._target = None
 
     def writable(self) -> bool:
         return True
@@ -132,7 +139,8 @@ class _HashingSink(io.RawIOBase):
 
     def write(self, data: Any) -> int:  # noqa: ANN401 - any buffer
         block = bytes(data)
-        self._target.write(block)
+        if self._target is not None:
+            self._target.write(block)
         self.digest.update(block)
         self.size += len(block)
         return len(block)
