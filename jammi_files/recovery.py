@@ -154,16 +154,15 @@ def _decide_ready(
 def _sweep(catalog: Catalog, building: set[str], present: set[str]) -> Iterator[_Decision]:
     """Name what no live build can be using: temporary files and side objects of ended builds."""
     for name in sorted(present):
-        if name.endswith(TEMP_SUFFIX):
-            table = _table_of_temp(name)
+        table = _table_of_temp(name)
+        if name.endswith(TEMP_SUFFIX) and table not in building:
             record = catalog.get_result_table(table)
-            if table not in building and record is not None:
+            if record is not None:
                 yield _left_over(name, record, "a temporary file of a build that has ended")
     for table in lease.names_with_state(catalog.storage):
         if table not in building:
-            record = catalog.get_result_table(table)
             reason = "the side object of a build that has ended"
-            yield _left_over(lease.key_of(table), record, reason)
+            yield _left_over(lease.key_of(table), catalog.get_result_table(table), reason)
 
 
 def _apply(catalog: Catalog, artifacts: Artifacts, decision: _Decision) -> None:

@@ -1,0 +1,187 @@
+"""A Parquet, CSV or Arrow file of any size as a stream of Arrow data, with the file's digest."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import os
+import stat
+from collections.abc import Callable, Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import BinaryIO
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.ipc
+import pyarrow.parquet as pq
+
+from jammi_files.errors import FormatError, InvalidInputError, StateError
+
+_BLOCK = 1 << 20
+_CSV_BLOCK = 8 << 20  # the first block decides the types of the columns
+_GROUP_ROWS = 122_880
+_GROUP_BYTES = 64 << 20
+
+
+class FileFormat(StrEnum):
+    """What `open_data_file` reads."""
+
+    PARQUET = "parquet"
+    CSV = "csv"
+    TSV = "tsv"
+    ARROW = "arrow"
+
+
+_SUFFIXES = {
+    ".parquet": FileFormat.PARQUET,
+    ".pq": FileFormat.PARQUET,
+    ".csv": FileFormat.CSV,
+    ".tsv": FileFormat.TSV,
+    ".arrow": FileFormat.ARROW,
+    ".arrows": FileFormat.ARROW,
+    ".feather": FileFormat.ARROW,
+    ".ipc": FileFormat.ARROW,
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class DataFile:
+    """An open file: ``digest`` is the SHA-256 of its bytes in hex.
+
+    ``tables`` yields the rows in parts that make good row groups, and raises `FormatError` where
+    the file is damaged and `StateError` at its end if the file changed since it was digested.
+    """
+
+    format: FileFormat
+    digest: str
+    schema: pa.Schema
+    tables: Iterator[pa.Table]
+
+
+@contextlib.contextmanager
+def open_data_file(
+    path: str | os.PathLike[str], file_format: FileFormat | None = None
+) -> Iterator[DataFile]:
+    """Digest a file and open it; without ``file_format`` the name's suffix tells it.
+
+    Raises:
+        InvalidInputError: the suffix says nothing, or the path is no regular file.
+        FormatError: the file is not of that format, or has two columns of one name.
+        OSError: there is no such file, or it cannot be read.
+    """
+    place = Path(path)
+    kind = file_format or _format_of(place)
+    if not stat.S_ISREG(place.stat().st_mode):
+        raise InvalidInputError(f"'{place}' is no regular file")
+    with place.open("rb") as file:
+        before = _state(file)
+        digest = _digest(file)
+        with _reading(place, kind):
+            schema, batches = _OPENERS[kind](file)
+        _require_distinct(place, schema)
+        yield DataFile(kind, digest, schema, _tables(place, kind, batches, file, before))
+
+
+def _format_of(path: Path) -> FileFormat:
+    found = _SUFFIXES.get(path.suffix.lower())
+    if found is None:
+        known = ", ".join(_SUFFIXES)
+        raise InvalidInputError(
+            f"'{path}': the suffix tells no format; give --format, or one of {known}"
+        )
+    return found
+
+
+def _state(file: BinaryIO) -> tuple[int, int]:
+    found = os.fstat(file.fileno())
+    return found.st_size, found.st_mtime_ns
+
+
+def _digest(file: BinaryIO) -> str:
+    digest = hashlib.sha256()
+    while block := file.read(_BLOCK):
+        digest.update(block)
+    file.seek(0)
+    return digest.hexdigest()
+
+
+_Opened = tuple[pa.Schema, Iterator[pa.RecordBatch]]
+
+
+def _open_parquet(file: BinaryIO) -> _Opened:
+    parquet = pq.ParquetFile(file)
+    return parquet.schema_arrow, parquet.iter_batches()
+
+
+def _open_csv(file: BinaryIO, delimiter: str = ",") -> _Opened:
+    reader = pyarrow.csv.open_csv(
+        file,
+        read_options=pyarrow.csv.ReadOptions(block_size=_CSV_BLOCK),
+        parse_options=pyarrow.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
+    )
+    return reader.schema, iter(reader)
+
+
+def _open_tsv(file: BinaryIO) -> _Opened:
+    return _open_csv(file, "\t")
+
+
+def _open_arrow(file: BinaryIO) -> _Opened:
+    is_file = file.read(6) == b"ARROW1"  # the other form is a stream
+    file.seek(0)
+    if not is_file:
+        stream = pyarrow.ipc.open_stream(file)
+        return stream.schema, iter(stream)
+    reader = pyarrow.ipc.open_file(file)
+    return reader.schema, map(reader.get_batch, range(reader.num_record_batches))
+
+
+_OPENERS: dict[FileFormat, Callable[[BinaryIO], _Opened]] = {
+    FileFormat.PARQUET: _open_parquet,
+    FileFormat.CSV: _open_csv,
+    FileFormat.TSV: _open_tsv,
+    FileFormat.ARROW: _open_arrow,
+}
+
+
+@contextlib.contextmanager
+def _reading(path: Path, kind: FileFormat) -> Iterator[None]:
+    try:
+        yield
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise FormatError(f"'{path}' cannot be read as {kind}: {error}") from error
+
+
+def _require_distinct(path: Path, schema: pa.Schema) -> None:
+    twice = sorted({name for name in schema.names if schema.names.count(name) > 1})
+    if twice:
+        raise FormatError(f"'{path}' has more than one column named {', '.join(map(repr, twice))}")
+
+
+def _tables(
+    path: Path,
+    kind: FileFormat,
+    batches: Iterator[pa.RecordBatch],
+    file: BinaryIO,
+    before: tuple[int, int],
+) -> Iterator[pa.Table]:
+    waiting: list[pa.RecordBatch] = []
+    while True:
+        with _reading(path, kind):
+            batch = next(batches, None)
+        if batch is not None:
+            waiting.append(batch)
+        if waiting and (batch is None or _is_group(waiting)):
+            yield pa.Table.from_batches(waiting)
+            waiting = []
+        if batch is None:
+            break
+    if _state(file) != before:
+        raise StateError(f"'{path}' changed while it was read; nothing was published")
+
+
+def _is_group(batches: list[pa.RecordBatch]) -> bool:
+    rows = sum(batch.num_rows for batch in batches)
+    return rows >= _GROUP_ROWS or sum(batch.nbytes for batch in batches) >= _GROUP_BYTES

@@ -1,0 +1,179 @@
+"""What people read: lines and tables, plain or drawn by rich; and the JSON that programs read.
+
+A name comes from whoever may write to the catalog, so it may hold terminal escape sequences,
+bidirectional controls and newlines. Every string passes `printable` on its way out, and every such
+character of a JSON document becomes an escape, which leaves its value as it is.
+
+rich draws only on a terminal: what goes to a file or a pipe is plain, and nothing in it is folded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import unicodedata
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TextIO
+
+import orjson
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Table:
+    """Rows of text under headings; without ``columns`` there is no heading."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+Block = str | Table
+"""One line of text, or a table."""
+
+_STYLES = {
+    "match": "green",
+    "match_with_unpinned_inputs": "yellow",
+    "mismatch": "red",
+    "missing_manifest": "red",
+    "missing_artifact": "red",
+    "ready": "green",
+    "building": "cyan",
+    "failed": "red",
+    "error": "bold red",
+    "notice": "yellow",
+}
+_GAP = "  "
+
+
+def printable(text: str) -> str:
+    """Return ``text`` on one line, with an escape for what a terminal would not simply show."""
+    if text.isprintable():
+        return text
+    return "".join(
+        mark if mark.isprintable() else mark.encode("unicode_escape").decode() for mark in text
+    )
+
+
+def write(blocks: Sequence[Block], stream: TextIO) -> None:
+    """Write blocks for people and flush; what the encoding cannot carry is escaped."""
+    text = _draw(blocks, stream) if _has_rich(stream) else "".join(map(_plain, blocks))
+    encoding = stream.encoding or "utf-8"
+    stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
+    stream.flush()
+
+
+def write_json(document: Mapping[str, Any], stream: TextIO) -> None:
+    """Write one JSON document in UTF-8 and flush."""
+    text = _to_json(document)
+    buffer = getattr(stream, "buffer", None)
+    if buffer is None:
+        stream.write(text)
+    else:
+        buffer.write(text.encode())
+    stream.flush()
+
+
+@contextlib.contextmanager
+def progress(label: str, stream: TextIO | None) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar while the block runs, if ``stream`` can; yield what takes (done, total)."""
+    if not _has_rich(stream):
+        yield lambda _done, _total: None
+        return
+    from rich.console import Console  # noqa: PLC0415 - an extra
+    from rich.progress import Progress  # noqa: PLC0415 - an extra
+
+    with Progress(console=Console(file=stream, no_color=_no_color()), transient=True) as bar:
+        task = bar.add_task(label, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _has_rich(stream: TextIO | None) -> bool:
+    if stream is None or not stream.isatty():
+        return False
+    try:
+        import rich  # noqa: F401, PLC0415 - an extra
+    except ImportError:
+        return False
+    return True
+
+
+def _no_color() -> bool:
+    return bool(os.environ.get("NO_COLOR"))
+
+
+def _plain(block: Block) -> str:
+    if isinstance(block, str):
+        return printable(block) + "\n"
+    rows = [[printable(cell) for cell in row] for row in block.rows]
+    lines = [list(block.columns), *rows] if block.columns else rows
+    widths = [max(map(_width, column)) for column in zip(*lines, strict=True)]
+    right = _numeric(rows)
+    return "".join(_GAP.join(map(_aligned, line, widths, right)).rstrip() + "\n" for line in lines)
+
+
+def _aligned(cell: str, width: int, right: bool) -> str:  # noqa: FBT001 - mapped over columns
+    blank = " " * (width - _width(cell))
+    return blank + cell if right else cell + blank
+
+
+def _numeric(rows: Sequence[Sequence[str]]) -> list[bool]:
+    """Say of each column whether all its cells are numbers, to be aligned right."""
+    return [all(cell.isdecimal() for cell in column) for column in zip(*rows, strict=True)]
+
+
+def _width(text: str) -> int:
+    """Return how many columns of a terminal the text takes."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if unicodedata.combining(mark) else 2 if unicodedata.east_asian_width(mark) in "WF" else 1
+        for mark in text
+    )
+
+
+def _draw(blocks: Sequence[Block], stream: TextIO) -> str:
+    from rich.console import Console  # noqa: PLC0415 - an extra
+    from rich.text import Text  # noqa: PLC0415 - an extra
+
+    console = Console(file=stream, no_color=_no_color(), highlight=False)
+    with console.capture() as capture:
+        for block in blocks:
+            if isinstance(block, str):
+                console.print(Text(printable(block)), soft_wrap=True)
+            else:
+                console.print(_rich_table(block))
+    return str(capture.get())
+
+
+def _rich_table(block: Table) -> Any:  # noqa: ANN401 - rich is an extra, its types may be missing
+    from rich import box  # noqa: PLC0415 - an extra
+    from rich.table import Table as RichTable  # noqa: PLC0415 - an extra
+    from rich.text import Text  # noqa: PLC0415 - an extra
+
+    headed = bool(block.columns)
+    table = RichTable(box=box.SIMPLE_HEAD if headed else None, show_header=headed, pad_edge=False)
+    right = _numeric(block.rows)
+    for index, is_number in enumerate(right):
+        heading = Text(block.columns[index]) if headed else ""
+        # Folded, never cut: a name that ends in an ellipsis is no use to anyone.
+        table.add_column(heading, overflow="fold", justify="right" if is_number else "left")
+    for row in block.rows:
+        table.add_row(*(Text(printable(cell), style=_STYLES.get(cell, "")) for cell in row))
+    return table
+
+
+def _to_json(document: Mapping[str, Any]) -> str:
+    try:
+        data = orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+        text = data.decode()
+    except TypeError:  # a path that is no UTF-8, which orjson refuses
+        text = json.dumps(document, indent=2) + "\n"
+    return "\n".join(map(_json_printable, text.split("\n")))
+
+
+def _json_printable(line: str) -> str:
+    """Escape what orjson leaves raw, C1 and bidirectional controls: it stands inside strings."""
+    if line.isprintable():
+        return line
+    return "".join(mark if mark.isprintable() else json.dumps(mark)[1:-1] for mark in line)
