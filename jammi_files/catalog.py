@@ -342,10 +342,8 @@ class Catalog(Operations):
             finally:
                 self._shared.merging.release()
 
-    def _merge(
-        self, crowd: tuple[manifest.SegmentInfo, ...] | list[manifest.SegmentInfo], operation: str
-    ) -> None:
-        """Merge outside the lock, commit the swap, and drop the outcome if it came too late."""
+    def _merge(self, crowd: Sequence[manifest.SegmentInfo], operation: str) -> bool:
+        """Merge outside the lock, commit the swap; False, nothing done, if it came too late."""
         everything = self._shared.log.known.runs.segments
         merging = [segment for segment in everything if segment.info in crowd]
         merged = merge_segments(merging, everything)
