@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import os
 import stat
+from collections import Counter
 from collections.abc import Callable, Iterator
 from enum import StrEnum
 from pathlib import Path
@@ -155,7 +156,7 @@ def _reading(path: Path, kind: FileFormat) -> Iterator[None]:
 
 
 def _require_distinct(path: Path, schema: pa.Schema) -> None:
-    twice = sorted({name for name in schema.names if schema.names.count(name) > 1})
+    twice = sorted(name for name, count in Counter(schema.names).items() if count > 1)
     if twice:
         raise FormatError(f"'{path}' has more than one column named {', '.join(map(repr, twice))}")
 
@@ -168,20 +169,17 @@ def _tables(
     before: tuple[int, int],
 ) -> Iterator[pa.Table]:
     waiting: list[pa.RecordBatch] = []
+    rows = size = 0
     while True:
         with _reading(path, kind):
             batch = next(batches, None)
         if batch is not None:
             waiting.append(batch)
-        if waiting and (batch is None or _is_group(waiting)):
+            rows, size = rows + batch.num_rows, size + batch.nbytes
+        if waiting and (batch is None or rows >= _GROUP_ROWS or size >= _GROUP_BYTES):
             yield pa.Table.from_batches(waiting)
-            waiting = []
+            waiting, rows, size = [], 0, 0
         if batch is None:
             break
     if _state(file) != before:
         raise StateError(f"'{path}' changed while it was read; nothing was published")
-
-
-def _is_group(batches: list[pa.RecordBatch]) -> bool:
-    rows = sum(batch.num_rows for batch in batches)
-    return rows >= _GROUP_ROWS or sum(batch.nbytes for batch in batches) >= _GROUP_BYTES

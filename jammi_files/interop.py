@@ -117,10 +117,11 @@ def import_jammi(
                 records.append(_refer_to(record, result.parquet))
         except (_Skip, FormatError) as reason:
             skipped.append(TableFinding(result.table_name, str(reason)))
-    imported = store.catalog.adopt_result_tables(records) if records else []
-    present += [record.table_name for record in records if record.table_name not in set(imported)]
+    names = store.catalog.adopt_result_tables(records)
+    imported = frozenset(names)
+    present += [record.table_name for record in records if record.table_name not in imported]
     orphans = _find_orphans(records, imported, store)
-    return ImportReport(tuple(imported), tuple(present), tuple(skipped), tuple(orphans))
+    return ImportReport(tuple(names), tuple(present), tuple(skipped), tuple(orphans))
 
 
 def export_jammi(store: ResultStore, directory: str | os.PathLike[str]) -> ExportReport:
@@ -247,12 +248,12 @@ def _is_same(file: BinaryIO, storage: Storage, key: str) -> bool:
 def _find_orphans(
     records: Collection[ResultTableRecord], imported: Collection[str], store: ResultStore
 ) -> Iterator[TableFinding]:
-    catalog, names = store.catalog.as_admin(), set(imported)
+    known = store.catalog.as_admin().snapshot()
     for record in records:
         parent = record.derived_from
-        if record.table_name not in names or parent is None or parent in names:
+        if record.table_name not in imported or parent is None or parent in imported:
             continue
-        if catalog.get_result_table(parent) is None:
+        if known.get_result_table(parent) is None:
             text = f"it derives from '{parent}', which is not in the catalog"
             yield TableFinding(record.table_name, text)
 
