@@ -10,6 +10,7 @@ import os
 import socket
 import uuid
 from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -27,6 +28,9 @@ SEGMENTS = "_catalog/segments"
 
 _MOST_CHUNKS = 16
 """Pieces that an inline table may be in before it is copied into one."""
+
+
+Mark: TypeAlias = tuple[int, list[Segment]]
 
 
 class Draft:
@@ -75,7 +79,11 @@ class Draft:
         table = table.append_column("seq", pa.repeat(pa.scalar(self.version, pa.int64()), rows))
         table = table.append_column("deleted", pa.repeat(pa.scalar(False), rows))
         table = manifest.with_dictionaries(table).sort_by("table_name").combine_chunks()
-        self.added.append(new_segment(table))
+        run = new_segment(table)
+        for name in [name for name in self.changes if run.lookup(name) is not None]:
+            self._journal.append((name, self.changes.pop(name)))  # deleted in this very draft
+            self.added = [kept for each in self.added if (kept := each.without((name,)))]
+        self.added.append(run)
         self.operations[operation] = None
         self._view = None
 
@@ -93,20 +101,19 @@ class Draft:
         self.operations[operation] = None
         return True
 
-    def mark(self) -> tuple[int, int]:
+    def mark(self) -> Mark:
         """Return the point to which `rollback` can go back."""
-        return len(self._journal), len(self.added)
+        return len(self._journal), list(self.added)
 
-    def rollback(self, mark: tuple[int, int]) -> None:
+    def rollback(self, mark: Mark) -> None:
         """Undo every `put` and `add_run` since ``mark``."""
-        changes, runs = mark
+        changes, self.added = mark
         while len(self._journal) > changes:
             name, before = self._journal.pop()
             if before is None:
                 del self.changes[name]
             else:
                 self.changes[name] = before
-        del self.added[runs:]
         self._view = None
 
     def view(self) -> Snapshot:
@@ -157,7 +164,7 @@ class CatalogCodec:
         loaded = {segment.info.key: segment for segment in known.runs.segments}
         segments = [loaded.get(info.key) or self._stored(info) for info in header.segments]
         inline = {row.record.table_name: row for row in rows}
-        return Snapshot(header, self._runs(segments, known), inline, table)
+        return Snapshot(header, self._runs(version, segments, known), inline, table)
 
     def draft(self, state: Snapshot) -> Draft:
         """Begin a change of ``state``."""
@@ -191,7 +198,7 @@ class CatalogCodec:
             segments=tuple(segment.info for segment in segments),
         )
         table = _inline_table(draft.base, inline)
-        runs = self._runs(segments, draft.base)
+        runs = self._runs(draft.version, segments, draft.base)
         state = Snapshot(header, runs, inline, table, merge_due=merge_due and grown)
         return manifest.encode_manifest(header, table), state
 
@@ -205,10 +212,11 @@ class CatalogCodec:
         return Segment(info, opener_of(self._storage, info.key))
 
     @staticmethod
-    def _runs(segments: Sequence[Segment], known: Snapshot) -> Runs:
+    def _runs(version: int, segments: Sequence[Segment], known: Snapshot) -> Runs:
+        # What is hidden stays hidden in later versions; in an earlier one it may still show.
         if {*segments} == {*known.runs.segments}:
             return known.runs
-        return Runs(segments, known.runs)
+        return Runs(segments, known.runs if version > known.version else None)
 
 
 def new_segment(table: pa.Table) -> Segment:
