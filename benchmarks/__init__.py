@@ -1,0 +1,1 @@
+"""Benchmarks: plain scripts, one harness; see `python -m benchmarks --help`."""
