@@ -10,10 +10,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
-import sqlite3
-import uuid
 from collections.abc import Collection, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -33,8 +31,9 @@ from jammi_files.jammi_db import (
     JammiResult,
     find_misfit,
     read_jammi_catalog,
-    write_jammi_catalog,
+    written_catalog,
 )
+from jammi_files.local import LocalStorage
 from jammi_files.naming import (
     DATA_SUFFIX,
     INDEX_SIBLINGS,
@@ -44,7 +43,7 @@ from jammi_files.naming import (
 )
 from jammi_files.reads import CatalogSnapshot
 from jammi_files.schema import ResultTableRecord, ResultTableStatus, find_damage
-from jammi_files.storage import TEMP_SUFFIX, Storage
+from jammi_files.storage import Storage
 from jammi_files.store import ResultStore
 
 
@@ -145,22 +144,20 @@ def export_jammi(store: ResultStore, directory: str | os.PathLike[str]) -> Expor
         raise InvalidInputError(msg)
     if (home / CATALOG).exists():
         raise _taken(home)
-    data, artifacts = home / DATA_DIRECTORY, Artifacts(store.storage)
+    artifacts, target = Artifacts(store.storage), LocalStorage(home)
     records: list[ResultTableRecord] = []
     skipped: list[TableFinding] = []
     remarks: list[TableFinding] = []
-    with _writing_to(home):
-        data.mkdir(parents=True, exist_ok=True)
-        for record in _list_visible(store):
-            try:
-                remarks += tuple(_copy_out(record, artifacts, data))
-                records.append(record)
-            except (_Skip, JammiFilesError) as reason:
-                skipped.append(TableFinding(record.table_name, str(reason)))
+    for record in _list_visible(store):
         try:
-            write_jammi_catalog(home, list(_detach(records, remarks)))
-        except FileExistsError:
-            raise _taken(home) from None
+            remarks += tuple(_copy_out(record, artifacts, target))
+            records.append(record)
+        except _Skip as reason:
+            skipped.append(TableFinding(record.table_name, str(reason)))
+    detached = list(_detach(records, remarks))
+    with written_catalog(detached, home / DATA_DIRECTORY) as file:
+        if not _write_new(file, target, CATALOG):
+            raise _taken(home)
     names = tuple(record.table_name for record in records)
     return ExportReport(names, tuple(skipped), tuple(remarks))
 
@@ -187,13 +184,10 @@ def _identity(record: ResultTableRecord) -> tuple[object, ...]:
 def _copy_in(
     record: ResultTableRecord, parquet: Path | None, storage: Storage
 ) -> ResultTableRecord:
-    name = record.table_name
+    key = record.table_name + DATA_SUFFIX
     if parquet is not None:
-        if not _copy_object(parquet, storage, name + DATA_SUFFIX):
-            raise _Skip(f"'{parquet}' has vanished")
-        for suffix in (SIDECAR_SUFFIX, *INDEX_SIBLINGS):
-            _copy_object(Path(sibling(str(parquet), suffix)), storage, name + suffix)
-    return _located(record, name + DATA_SUFFIX)
+        _copy_all(LocalStorage(parquet.parent), parquet.name, storage, key)
+    return _located(record, key)
 
 
 def _refer_to(record: ResultTableRecord, parquet: Path | None) -> ResultTableRecord:
@@ -204,45 +198,6 @@ def _refer_to(record: ResultTableRecord, parquet: Path | None) -> ResultTableRec
 def _located(record: ResultTableRecord, path: str) -> ResultTableRecord:
     index = record.index_path and sibling(path, INDEX_SUFFIX)
     return dataclasses.replace(record, parquet_path=path, index_path=index)
-
-
-def _copy_object(source: Path, storage: Storage, key: str) -> bool:
-    """Copy a file into the root; False if there is none."""
-    try:
-        file = source.open("rb")
-    except FileNotFoundError:
-        return False
-    except OSError as error:
-        raise _Skip(f"'{source}' cannot be read: {error}") from error
-    with file:
-        try:
-            fits = _write_new(file, storage, key) or _is_same(file, storage, key)
-        except StorageError:
-            raise  # the root refused: the next file would fare no better
-        except OSError as error:
-            raise _Skip(f"'{source}' cannot be copied: {error}") from error
-    if not fits:
-        raise _Skip(f"another object '{key}' is in the way")
-    return True
-
-
-def _write_new(file: BinaryIO, storage: Storage, key: str) -> bool:
-    if storage.size(key) is not None:
-        return False
-    try:
-        with storage.writer(key) as out:
-            for block in _blocks(file):
-                out.write(block)
-    except FileExistsError:
-        return False
-    return True
-
-
-def _is_same(file: BinaryIO, storage: Storage, key: str) -> bool:
-    """Compare with what a crashed import, or a faster one, has left under the key."""
-    file.seek(0)
-    with closing(storage.open(key)) as found:
-        return _digest(found) == _digest(file)
 
 
 def _find_orphans(
@@ -267,7 +222,7 @@ def _list_visible(store: ResultStore) -> list[ResultTableRecord]:
 
 
 def _copy_out(
-    record: ResultTableRecord, artifacts: Artifacts, data: Path
+    record: ResultTableRecord, artifacts: Artifacts, target: Storage
 ) -> Iterator[TableFinding]:
     """Copy the files of one result; yield what the engine will find odd about it."""
     if record.status is ResultTableStatus.BUILDING:
@@ -277,7 +232,10 @@ def _copy_out(
         raise _Skip(misfit)
     if not record.is_ready:
         return
-    manifest = artifacts.read_sidecar(record)
+    try:
+        manifest = artifacts.read_sidecar(record)
+    except JammiFilesError as error:
+        raise _Skip(str(error)) from error
     if manifest is None and record.definition_hash is not None:
         raise _Skip("its sidecar is missing: the engine would mark it failed")
     if manifest is not None and isinstance(manifest.descriptor, (External, UnknownDescriptor)):
@@ -286,30 +244,8 @@ def _copy_out(
     if UNREADABLE & set(record.table_name):
         text = "0.32 verifies it, but its SQL finds no rows under a name with '%', '#' or '?'"
         yield TableFinding(record.table_name, text)
-    for suffix in (DATA_SUFFIX, SIDECAR_SUFFIX, *INDEX_SIBLINGS):
-        source = sibling(record.parquet_path, suffix)
-        found = _copy_file(*artifacts.locate(source), data / (record.table_name + suffix))
-        if suffix == DATA_SUFFIX and not found:
-            raise _Skip("its Parquet is missing")
-
-
-def _copy_file(storage: Storage, key: str, target: Path) -> bool:
-    """Copy an object, over what a crashed export left; False if there is none."""
-    try:
-        source = storage.open(key)
-    except FileNotFoundError:
-        return False
-    scratch = target.with_name(uuid.uuid4().hex + TEMP_SUFFIX)
-    try:
-        with closing(source), scratch.open("xb") as file:
-            for block in _blocks(source):
-                file.write(block)
-            file.flush()
-            os.fsync(file.fileno())
-        scratch.replace(target)
-    finally:
-        scratch.unlink(missing_ok=True)
-    return True
+    key = f"{DATA_DIRECTORY}/{record.table_name}{DATA_SUFFIX}"
+    _copy_all(*artifacts.locate(record.parquet_path), target, key)
 
 
 def _detach(
@@ -326,19 +262,54 @@ def _detach(
             yield dataclasses.replace(record, derived_from=None)
 
 
-@contextmanager
-def _writing_to(home: Path) -> Iterator[None]:
-    try:
-        yield
-    except StorageError:
-        raise
-    except (OSError, sqlite3.Error) as error:
-        msg = f"cannot export to '{home}': {error}"
-        raise StorageError(msg) from error
-
-
 def _taken(home: Path) -> AlreadyExistsError:
     return AlreadyExistsError(f"'{home}' holds a {CATALOG} already; export to another directory")
+
+
+def _copy_all(source: Storage, data: str, target: Storage, key: str) -> None:
+    """Copy a data object and, in this order, its sidecar and ANN files where there are any."""
+    if not _copy(source, data, target, key):
+        raise _Skip(f"its Parquet is missing: '{source.url(data)}'")
+    for suffix in (SIDECAR_SUFFIX, *INDEX_SIBLINGS):
+        _copy(source, sibling(data, suffix), target, sibling(key, suffix))
+
+
+def _copy(source: Storage, key: str, target: Storage, new_key: str) -> bool:
+    """Copy one object; False if there is none. An equal one, left by a crash, will do."""
+    try:
+        file = source.open(key)
+    except FileNotFoundError:
+        return False
+    except StorageError as error:
+        raise _Skip(str(error)) from error
+    with closing(file):
+        try:
+            fits = _write_new(file, target, new_key) or _is_same(file, target, new_key)
+        except StorageError:
+            raise  # the target refused: the next object would fare no better
+        except OSError as error:
+            raise _Skip(f"'{source.url(key)}' cannot be read: {error}") from error
+    if not fits:
+        raise _Skip(f"another object '{target.url(new_key)}' is in the way")
+    return True
+
+
+def _write_new(file: BinaryIO, target: Storage, key: str) -> bool:
+    if target.size(key) is not None:
+        return False
+    try:
+        with target.writer(key) as out:
+            for block in _blocks(file):
+                out.write(block)
+    except FileExistsError:
+        return False
+    return True
+
+
+def _is_same(file: BinaryIO, target: Storage, key: str) -> bool:
+    file.seek(0)
+    with closing(target.open(key)) as found:
+        return _digest(found) == _digest(file)
 
 
 def _blocks(file: BinaryIO) -> Iterator[bytes]:

@@ -20,11 +20,10 @@ import re
 import shutil
 import sqlite3
 import tempfile
-import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from jammi_files.errors import FormatError, InvalidInputError, StorageError
 from jammi_files.materialization import MaterializationManifest
@@ -37,7 +36,6 @@ from jammi_files.schema import (
     ResultTableStatus,
 )
 from jammi_files.scope import TenantId
-from jammi_files.storage import TEMP_SUFFIX
 from jammi_files.strict_json import loads
 from jammi_files.timestamps import format_timestamp, parse_timestamp
 from jammi_files.validation import (
@@ -96,22 +94,25 @@ def read_jammi_catalog(directory: str | os.PathLike[str]) -> list[JammiResult]:
     return sorted(results, key=_age)
 
 
-def write_jammi_catalog(directory: Path, records: Sequence[ResultTableRecord]) -> None:
-    """Write ``catalog.db`` for results whose files lie in ``jammi_db/``; it appears whole or not.
+@contextlib.contextmanager
+def written_catalog(records: Iterable[ResultTableRecord], data: Path) -> Iterator[BinaryIO]:
+    """Yield the bytes of a ``catalog.db`` for results whose files lie in the directory ``data``.
 
     ``records`` are in catalog order; each one has passed `find_misfit` and its ``derived_from``
     names another of them. Whether a result has an ANN index is read off its ``index_path``.
 
     Raises:
-        FileExistsError: the directory has a catalog.db.
+        StorageError: the temporary directory has no room for it.
     """
-    home = directory.resolve()
-    scratch = home / f"{CATALOG}.{uuid.uuid4().hex[:8]}{TEMP_SUFFIX}"
-    try:
-        _fill(scratch, [_to_row(record, home / DATA_DIRECTORY) for record in records])
-        _publish_new(scratch, home / CATALOG)
-    finally:
-        scratch.unlink(missing_ok=True)
+    with tempfile.TemporaryDirectory(prefix="jammi-files-") as scratch:
+        path = Path(scratch) / CATALOG
+        try:
+            _fill(path, [_to_row(record, data) for record in records])
+        except sqlite3.Error as error:
+            msg = f"cannot write '{path}': {error}"
+            raise StorageError(msg) from error
+        with path.open("rb") as file:
+            yield file
 
 
 def find_misfit(record: ResultTableRecord) -> str | None:
@@ -316,19 +317,6 @@ def _fill(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
             insert = f"INSERT INTO result_tables ({columns}) VALUES ({marks})"  # noqa: S608 - our own column names
             connection.execute(insert, tuple(row.values()))
         connection.commit()
-
-
-def _publish_new(scratch: Path, target: Path) -> None:
-    with scratch.open("rb") as file:
-        os.fsync(file.fileno())
-    try:
-        target.hardlink_to(scratch)
-    except FileExistsError:
-        raise
-    except OSError:  # no hard links here: the check and the rename are two steps
-        if target.exists():
-            raise FileExistsError(target) from None
-        scratch.rename(target)
 
 
 def _to_row(record: ResultTableRecord, data: Path) -> dict[str, Any]:
