@@ -69,7 +69,7 @@ def open_data_file(
 
     Raises:
         InvalidInputError: the suffix says nothing, or the path is no regular file.
-        FormatError: the file is not of that format, or has two columns of one name.
+        FormatError: the file is not of that format, or no Parquet file could have its columns.
         OSError: there is no such file, or it cannot be read.
     """
     place = Path(path)
@@ -81,7 +81,7 @@ def open_data_file(
         digest = _digest(file)
         with _reading(place, kind):
             schema, batches = _OPENERS[kind](file)
-        _require_distinct(place, schema)
+        _require_storable(place, schema)
         yield DataFile(kind, digest, schema, _tables(place, kind, batches, file, before))
 
 
@@ -155,10 +155,15 @@ def _reading(path: Path, kind: FileFormat) -> Iterator[None]:
         raise FormatError(f"'{path}' cannot be read as {kind}: {error}") from error
 
 
-def _require_distinct(path: Path, schema: pa.Schema) -> None:
+def _require_storable(path: Path, schema: pa.Schema) -> None:
+    """Refuse what would fail only after the build has begun."""
     twice = sorted(name for name, count in Counter(schema.names).items() if count > 1)
     if twice:
         raise FormatError(f"'{path}' has more than one column named {', '.join(map(repr, twice))}")
+    try:
+        pq.ParquetWriter(pa.BufferOutputStream(), schema).close()
+    except pa.ArrowException as error:
+        raise FormatError(f"'{path}' has a column that Parquet cannot hold: {error}") from error
 
 
 def _tables(

@@ -17,7 +17,8 @@ import pyarrow.parquet as pq
 
 from jammi_files import manifest
 from jammi_files.log import key_of
-from jammi_files.manifest import Header, Row, SegmentInfo
+from jammi_files.manifest import Header, SegmentInfo
+from jammi_files.rows import Row, table_of, with_dictionaries
 from jammi_files.schema import ResultTableRecord
 from jammi_files.segment import Segment
 from jammi_files.snapshot import Runs, Snapshot, empty_snapshot
@@ -78,7 +79,7 @@ class Draft:
         rows = table.num_rows
         table = table.append_column("seq", pa.repeat(pa.scalar(self.version, pa.int64()), rows))
         table = table.append_column("deleted", pa.repeat(pa.scalar(False), rows))
-        table = manifest.with_dictionaries(table).sort_by("table_name").combine_chunks()
+        table = with_dictionaries(table).sort_by("table_name").combine_chunks()
         run = new_segment(table)
         for name in [name for name in self.changes if run.lookup(name) is not None]:
             self._journal.append((name, self.changes.pop(name)))  # deleted in this very draft
@@ -242,7 +243,7 @@ def _flush(draft: Draft, inline: dict[str, Row], segments: list[Segment]) -> dic
     """Turn inline rows into a segment: all of them, or all but this change if that is small."""
     rest = {} if len(draft.changes) > manifest.INLINE_ROWS else draft.changes
     run = [row for name, row in inline.items() if name not in rest]
-    table = manifest.with_dictionaries(manifest.table_of(run))
+    table = with_dictionaries(table_of(run))
     segments.append(new_segment(table.sort_by("table_name").combine_chunks()))
     return dict(rest)
 
@@ -252,11 +253,11 @@ def _inline_table(base: Snapshot, inline: dict[str, Row]) -> pa.Table:
     new = [row for name, row in inline.items() if base.inline.get(name) is not row]
     kept = [at for at, name in enumerate(base.inline) if inline.get(name) is base.inline[name]]
     if not kept:
-        return manifest.table_of(new)
+        return table_of(new)
     table = base.inline_table
     if len(kept) < table.num_rows:
         table = table.take(kept)
-    table = pa.concat_tables([table, manifest.table_of(new)], promote_options="default")
+    table = pa.concat_tables([table, table_of(new)], promote_options="default")
     return table.combine_chunks() if table.column(0).num_chunks > _MOST_CHUNKS else table
 
 

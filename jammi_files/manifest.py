@@ -1,4 +1,4 @@
-"""Rows to Parquet and back, and the policy that keeps both the files and their number small.
+"""Manifests and segments as Parquet, and the policy that keeps files small and few.
 
 A version is one *manifest*: at most `INLINE_ROWS` of the newest rows, and a list of *segments*,
 immutable sorted runs that hold the rest. For a name the row with the highest ``seq`` wins; a
@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import io
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, BinaryIO, NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import BinaryIO
 
 import orjson
 import pyarrow as pa
@@ -18,17 +18,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from jammi_files.errors import FormatError, UnsupportedVersionError
-from jammi_files.schema import (
-    LOW_CARDINALITY,
-    RECORD_FIELDS,
-    SCHEMA,
-    InputAnchor,
-    Lease,
-    ModelTask,
-    ResultTableKind,
-    ResultTableRecord,
-    ResultTableStatus,
-)
+from jammi_files.rows import Row, conform, rows_of
+from jammi_files.schema import LOW_CARDINALITY
 from jammi_files.timestamps import format_timestamp, parse_timestamp
 
 FORMAT_VERSION = 1
@@ -45,29 +36,6 @@ MERGE_IN_COMMIT_ROWS = 8192
 
 MAX_MANIFEST_BYTES = 64 * 2**20
 ROW_GROUP_ROWS = 16_384
-
-STORED = pa.schema(
-    [
-        *SCHEMA,
-        pa.field("seq", pa.int64(), nullable=False),
-        pa.field("deleted", pa.bool_(), nullable=False),
-    ]
-)
-"""The columns of a manifest and of a segment."""
-
-_STORED_NAMES = frozenset(STORED.names)
-
-
-class Row(NamedTuple):
-    """A record as stored: with the version that wrote it and the mark of a tombstone.
-
-    ``extra`` carries the columns of a newer library, so that a rewrite loses nothing.
-    """
-
-    record: ResultTableRecord
-    seq: int
-    deleted: bool = False
-    extra: Mapping[str, Any] | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -239,114 +207,6 @@ def droppable_tombstones(merging: Sequence[SegmentInfo], segments: Sequence[Segm
     """Return the ``seq`` up to which no segment outside the merge can hold an older row."""
     outside = [segment.min_seq for segment in segments if segment not in merging]
     return min(outside) - 1 if outside else max(segment.max_seq for segment in merging)
-
-
-def table_of(rows: Sequence[Row]) -> pa.Table:
-    """Return stored rows as an Arrow table with the columns `STORED`, extra columns behind."""
-    columns = [
-        pa.array(
-            [_arrow_value(getattr(row.record, field.name), field.name) for row in rows], field.type
-        )
-        for field in SCHEMA
-    ]
-    columns.append(pa.array([row.seq for row in rows], pa.int64()))
-    columns.append(pa.array([row.deleted for row in rows], pa.bool_()))
-    table = pa.Table.from_arrays(columns, schema=STORED)
-    extras = {name: None for row in rows if row.extra for name in row.extra}
-    for name in extras:
-        values = [(row.extra or {}).get(name) for row in rows]
-        typed = next(value.type for value in values if value is not None)
-        plain = [None if value is None else value.as_py() for value in values]
-        table = table.append_column(name, pa.array(plain, typed))
-    return table
-
-
-def rows_of(table: pa.Table) -> list[Row]:
-    """Return the rows of a conformed table; unknown enum values stay strings (`B037`)."""
-    columns = {name: _python_values(table.column(name), name) for name in RECORD_FIELDS}
-    extra_names = [name for name in table.column_names if name not in _STORED_NAMES]
-    seqs, deleted = table.column("seq").to_pylist(), table.column("deleted").to_pylist()
-    rows = []
-    for index, values in enumerate(zip(*columns.values(), strict=True)):
-        record = ResultTableRecord(**dict(zip(RECORD_FIELDS, values, strict=True)))
-        extra = {name: table.column(name)[index] for name in extra_names} or None
-        rows.append(Row(record, seqs[index], deleted[index], extra))
-    return rows
-
-
-def conform(table: pa.Table) -> pa.Table:
-    """Give a table every column of `STORED` in order, nulls where an older library wrote none.
-
-    Raises:
-        FormatError: a column that no row may lack is absent, or one has another type.
-    """
-    columns = []
-    for field in STORED:
-        index = table.schema.get_field_index(field.name)
-        if index < 0:
-            if not field.nullable:
-                raise FormatError(f"column '{field.name}' is missing")
-            columns.append(pa.nulls(table.num_rows, field.type))
-            continue
-        column = table.column(index)
-        found = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-        if found != field.type:
-            raise FormatError(f"column '{field.name}' has type {found}, expected {field.type}")
-        columns.append(column)
-    unknown = [name for name in table.column_names if name not in _STORED_NAMES]
-    names = [*STORED.names, *unknown]
-    return pa.table([*columns, *(table.column(name) for name in unknown)], names=names)
-
-
-def with_dictionaries(table: pa.Table) -> pa.Table:
-    """Return the table with its low-cardinality columns dictionary-encoded, as segments are."""
-    for name in LOW_CARDINALITY:
-        index = table.schema.get_field_index(name)
-        if not pa.types.is_dictionary(table.schema.types[index]):
-            table = table.set_column(index, name, table.column(index).dictionary_encode())
-    return table
-
-
-def _arrow_value(value: Any, name: str) -> Any:  # noqa: ANN401 - any column's value
-    if value is None or name not in _TO_ARROW:
-        return value
-    return _TO_ARROW[name](value)
-
-
-def _python_values(column: pa.ChunkedArray, name: str) -> list[Any]:
-    if name in _INSTANTS:  # as_py() of nanoseconds would need pandas
-        column = column.cast(pa.int64())
-    values: list[Any] = column.to_pylist()
-    if name not in _TO_PYTHON:
-        return values
-    convert = _TO_PYTHON[name]
-    return [None if value is None else convert(value) for value in values]
-
-
-def _anchors(values: list[dict[str, str]]) -> tuple[InputAnchor, ...]:
-    return tuple(InputAnchor.stored(**value) for value in values)
-
-
-_LEASE_FIELDS = tuple(field.name for field in dataclasses.fields(Lease))
-_INSTANTS = frozenset({"created_at", "completed_at"})
-_TO_ARROW: dict[str, Callable[[Any], Any]] = {
-    "created_at": parse_timestamp,
-    "completed_at": parse_timestamp,
-    "input_anchors": lambda anchors: [anchor.to_dict() for anchor in anchors],
-    "properties": lambda properties: list(properties.items()),
-    "lease": lambda held: {name: getattr(held, name) for name in _LEASE_FIELDS},
-}
-_TO_PYTHON: dict[str, Callable[[Any], Any]] = {
-    "task": ModelTask.stored,
-    "kind": ResultTableKind.stored,
-    "status": ResultTableStatus.stored,
-    "text_columns": tuple,
-    "created_at": format_timestamp,
-    "completed_at": format_timestamp,
-    "input_anchors": _anchors,
-    "properties": dict,
-    "lease": lambda fields: Lease(**fields),
-}
 
 
 def _open(key: str, data: bytes) -> pq.ParquetFile:

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jammi_files.errors import InvalidInputError, TableNotFoundError
-from jammi_files.manifest import STORED, Row, table_of
+from jammi_files.rows import STORED, Row, table_of
 from jammi_files.schema import (
     ENUM_COLUMNS,
     SCHEMA,

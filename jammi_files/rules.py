@@ -12,6 +12,7 @@ from collections.abc import Collection, Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from jammi_files import manifest
 from jammi_files.draft import Draft
 from jammi_files.errors import (
     AlreadyExistsError,
@@ -19,7 +20,7 @@ from jammi_files.errors import (
     StateError,
     TableNotFoundError,
 )
-from jammi_files.manifest import INLINE_ROWS, Row, rows_of
+from jammi_files.rows import Row, rows_of
 from jammi_files.schema import InputAnchor, ResultTableRecord, ResultTableStatus, require_sound
 from jammi_files.scope import Scope
 from jammi_files.timestamps import CLOCK, format_timestamp
@@ -74,7 +75,7 @@ def create_many(draft: Draft, scope: Scope, table: pa.Table) -> int:
     created = pa.array(start, table.schema.field("created_at").type)
     at = table.schema.get_field_index("created_at")
     table = table.set_column(at, table.schema.field(at), created)
-    if table.num_rows > INLINE_ROWS:
+    if table.num_rows > manifest.INLINE_ROWS:
         draft.add_run(table, "create")
     else:
         stored = table.append_column("seq", pa.repeat(pa.scalar(0, pa.int64()), table.num_rows))

@@ -16,7 +16,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from jammi_files import manifest
-from jammi_files.manifest import Row, SegmentInfo
+from jammi_files.manifest import SegmentInfo
+from jammi_files.rows import Row, RowReader
 from jammi_files.schema import ModelTask, ResultTableKind, ResultTableStatus
 
 _BLOCK = 64
@@ -115,6 +116,7 @@ class Segment:
         self._groups: _RowGroups | None = None
         self._indexes: dict[str, SortedIndex | Postings] = {}
         self._rows: dict[int, Row] = {}
+        self._reader: RowReader | None = None
 
     @property
     def table(self) -> pa.Table:
@@ -168,7 +170,9 @@ class Segment:
         if row is None:
             if len(self._rows) >= _CACHED_ROWS:
                 self._rows.clear()
-            row = self._rows[position] = manifest.rows_of(self.table.slice(position, 1))[0]
+            if self._reader is None:
+                self._reader = RowReader(self.table)
+            row = self._rows[position] = self._reader.read(position)
         return row
 
     def seq(self, position: int) -> int:

@@ -13,8 +13,8 @@ from functools import cached_property
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jammi_files import manifest
-from jammi_files.manifest import Header, Row
+from jammi_files.manifest import Header
+from jammi_files.rows import Row, table_of, with_dictionaries
 from jammi_files.schema import ModelTask, ResultTableKind, ResultTableRecord, ResultTableStatus
 from jammi_files.segment import Segment
 
@@ -132,7 +132,7 @@ class Snapshot:
     def inline_table(self) -> pa.Table:
         """The inline rows as Arrow, in the order of ``inline``."""
         if self._inline_table is None:
-            self._inline_table = manifest.table_of(list(self.inline.values()))
+            self._inline_table = table_of(list(self.inline.values()))
         return self._inline_table
 
     def lookup(self, name: str) -> Row | None:
@@ -199,7 +199,7 @@ class Snapshot:
             if segment.info.max_seq > since:
                 yield _filtered(segment.table, since, self._mask(segment), deleted=deleted)
         if self.inline:
-            inline = manifest.with_dictionaries(self.inline_table)
+            inline = with_dictionaries(self.inline_table)
             yield _filtered(inline, since, None, deleted=deleted)
 
     @cached_property

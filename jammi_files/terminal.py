@@ -12,7 +12,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import math
 import os
+import shutil
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TextIO
@@ -57,7 +59,8 @@ def printable(text: str) -> str:
 
 def write(blocks: Sequence[Block], stream: TextIO) -> None:
     """Write blocks for people and flush; what the encoding cannot carry is escaped."""
-    text = _draw(blocks, stream) if _has_rich(stream) else "".join(map(_plain, blocks))
+    draw = _draw if _has_rich(stream) else _plain
+    text = draw(blocks, stream)
     encoding = stream.encoding or "utf-8"
     stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
     stream.flush()
@@ -102,14 +105,65 @@ def _no_color() -> bool:
     return bool(os.environ.get("NO_COLOR"))
 
 
-def _plain(block: Block) -> str:
+def _plain(blocks: Sequence[Block], stream: TextIO) -> str:
+    lines = (line for block in blocks for line in _lines(block, _room(stream)))
+    return "".join("".join(text for text, _ in line) + "\n" for line in lines)
+
+
+def _room(stream: TextIO) -> float:
+    """Return the columns that a line may take: no end of them where no terminal folds it."""
+    return shutil.get_terminal_size().columns if stream.isatty() else math.inf
+
+
+_Piece = tuple[str, str]
+"""A piece of a line and its style."""
+
+
+def _lines(block: Block, room: float) -> Iterator[list[_Piece]]:
+    """Yield the lines of a block; a table that is too wide has the last cell on a line of its own.
+
+    A terminal may still break such a line, but a name can be read and copied.
+    """
     if isinstance(block, str):
-        return printable(block) + "\n"
+        yield [(printable(block), "")]
+        return
     rows = [[printable(cell) for cell in row] for row in block.rows]
     lines = [list(block.columns), *rows] if block.columns else rows
     widths = [max(map(_width, column)) for column in zip(*lines, strict=True)]
+    if block.columns and sum(widths) + len(_GAP) * (len(widths) - 1) > room:
+        for row in rows:
+            yield from _stacked(block.columns, row)
+        return
     right = _numeric(rows)
-    return "".join(_GAP.join(map(_aligned, line, widths, right)).rstrip() + "\n" for line in lines)
+    for row in lines:
+        style = "bold" if row is lines[0] and block.columns else ""
+        cells = [
+            (_aligned(cell, width, is_number), style or _STYLES.get(cell, ""))
+            for cell, width, is_number in zip(row, widths, right, strict=True)
+        ]
+        yield _joined(cells)
+
+
+def _stacked(columns: Sequence[str], row: Sequence[str]) -> Iterator[list[_Piece]]:
+    """Yield the last cell, then the others with their headings, empty ones left out."""
+    yield [(row[-1], "bold")]
+    pairs = zip(columns[:-1], row[:-1], strict=True)
+    yield _joined(
+        [
+            piece
+            for heading, cell in pairs
+            if cell
+            for piece in ((heading.lower(), "dim"), (cell, _STYLES.get(cell, "")))
+        ],
+        indent=_GAP,
+    )
+
+
+def _joined(cells: Sequence[_Piece], indent: str = "") -> list[_Piece]:
+    """Put gaps between cells, but no blanks at the end of the line."""
+    last, style = cells[-1]
+    spaced = [piece for cell in cells[:-1] for piece in (cell, (_GAP, ""))]
+    return [(indent, ""), *spaced, (last.rstrip(), style)]
 
 
 def _aligned(cell: str, width: int, right: bool) -> str:  # noqa: FBT001 - mapped over columns
@@ -137,27 +191,28 @@ def _draw(blocks: Sequence[Block], stream: TextIO) -> str:
     from rich.text import Text  # noqa: PLC0415 - an extra
 
     console = Console(file=stream, no_color=_no_color(), highlight=False)
+    endless = console.options.update_width(1 << 20)
     with console.capture() as capture:
         for block in blocks:
-            if isinstance(block, str):
-                console.print(Text(printable(block)), soft_wrap=True)
-            else:
-                console.print(_rich_table(block))
+            table = _rich_table(block)
+            if table and console.measure(table, options=endless).maximum <= console.width:
+                console.print(table)
+                continue
+            for line in _lines(block, _room(stream)):
+                console.print(Text.assemble(*line), soft_wrap=True)
     return str(capture.get())
 
 
-def _rich_table(block: Table) -> Any:  # noqa: ANN401 - rich is an extra, its types may be missing
+def _rich_table(block: Block) -> Any:  # noqa: ANN401 - rich is an extra: its types may be missing
     from rich import box  # noqa: PLC0415 - an extra
     from rich.table import Table as RichTable  # noqa: PLC0415 - an extra
     from rich.text import Text  # noqa: PLC0415 - an extra
 
-    headed = bool(block.columns)
-    table = RichTable(box=box.SIMPLE_HEAD if headed else None, show_header=headed, pad_edge=False)
-    right = _numeric(block.rows)
-    for index, is_number in enumerate(right):
-        heading = Text(block.columns[index]) if headed else ""
-        # Folded, never cut: a name that ends in an ellipsis is no use to anyone.
-        table.add_column(heading, overflow="fold", justify="right" if is_number else "left")
+    if isinstance(block, str) or not block.columns:
+        return None
+    table = RichTable(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for heading, is_number in zip(block.columns, _numeric(block.rows), strict=True):
+        table.add_column(Text(heading), justify="right" if is_number else "left")
     for row in block.rows:
         table.add_row(*(Text(printable(cell), style=_STYLES.get(cell, "")) for cell in row))
     return table

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 import jammi_files
-from jammi_files import fsck, lease, log, manifest, root_format, validation
+from jammi_files import fsck, lease, log, manifest, root_format, rows, validation
 from jammi_files.catalog import Catalog
 from jammi_files.recovery import RecoveryStep
 from jammi_files.schema import ResultTableStatus
@@ -30,11 +30,11 @@ def table(first_column: str) -> list[list[str]]:
     for line in lines:
         if line.startswith(f"| {first_column} |"):
             next(lines)
-            return [cells(row) for row in rows(lines)]
+            return [cells(row) for row in body(lines)]
     raise AssertionError(first_column)
 
 
-def rows(lines: Iterator[str]) -> Iterator[str]:
+def body(lines: Iterator[str]) -> Iterator[str]:
     for line in lines:
         if not line.startswith("|"):
             return
@@ -54,7 +54,7 @@ def test_columns() -> None:
     documented = [(bare(name), kind, null) for name, kind, null, _ in table("column")]
     coded = [
         (field.name, str(field.type), "yes" if field.nullable else "no")
-        for field in manifest.STORED
+        for field in rows.STORED
     ]
     assert documented == coded
 

@@ -1,0 +1,257 @@
+"""What each command does: ask the layers, return a JSON document, its view, and the exit code."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from importlib import metadata
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from jammi_files import cli_views as views
+from jammi_files import interop, terminal
+from jammi_files.data_files import DataFile, FileFormat, open_data_file
+from jammi_files.descriptors import External
+from jammi_files.errors import InvalidInputError, StorageError, TableNotFoundError
+from jammi_files.fsck import Severity, fsck
+from jammi_files.jammi_db import CATALOG as JAMMI_CATALOG
+from jammi_files.materialization import Device, MaterializationEnv
+from jammi_files.schema import InputAnchor, ResultTableRecord, ResultTableStatus
+from jammi_files.store import ResultStore, Verification, connect, verify_one
+from jammi_files.terminal import Block
+
+PRODUCER = "jammi-files publish"
+"""The producer that the descriptor of a published file names."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Answer:
+    """What a command found; ``code`` is 1 where something is wrong with a result."""
+
+    document: Mapping[str, Any]
+    view: Sequence[Block]
+    code: int = 0
+
+
+def run_import(args: argparse.Namespace) -> Answer:
+    """Bring in a directory of jammi-db; with ``--verify`` judge what is now here of it."""
+    store = _open(args, creates=True, whole=True)
+    if os.path.realpath(args.directory) == os.path.realpath(store.root):
+        raise InvalidInputError(f"'{args.directory}' is the root itself; choose another --root")
+    is_new = not store.catalog.exists
+    report = interop.import_jammi(
+        args.directory, store, mode="reference" if args.reference else "copy"
+    )
+    records = _visible(store, (*report.imported, *report.already_present))
+    ready = [record.table_name for record in records if record.is_ready]
+    found = {each.table_name: each for each in _verify(store, ready)} if args.verify else {}
+    edges = {record.table_name: store.derives_from(record.table_name) for record in records}
+    results = [
+        views.imported(record, found.get(record.table_name), edges[record.table_name])
+        for record in records
+    ]
+    ok = all(each.ok for each in found.values()) and not report.skipped
+    document = {"ok": ok, "new_catalog": is_new, **dataclasses.asdict(report), "results": results}
+    view = [
+        *_new_catalog(store, is_new),
+        f"{len(report.imported)} imported, {len(report.already_present)} here already",
+        *views.remarks(report.skipped, "SKIPPED BECAUSE"),
+        *views.remarks(report.remarks, "REMARK"),
+        *views.import_tables(records, found, chain.from_iterable(edges.values())),
+        *(views.verdict_counts(found.values()) if args.verify else ()),
+    ]
+    return Answer(document, view, 0 if ok else 1)
+
+
+def run_ls(args: argparse.Namespace) -> Answer:
+    """List the visible results, oldest first."""
+    snapshot = _open(args).catalog.snapshot()
+    if args.source is None:
+        wanted = list(ResultTableStatus) if args.status is None else [args.status]
+        records = [r for status in wanted for r in snapshot.list_result_tables_by_status(status)]
+    else:
+        records = snapshot.find_result_tables(args.source, status=args.status)
+    records.sort(key=lambda record: (record.created_at, record.table_name))
+    document = {"version": snapshot.version, "tables": [record.to_dict() for record in records]}
+    return Answer(document, [views.rows(records) if records else _nothing(args)])
+
+
+def run_show(args: argparse.Namespace) -> Answer:
+    """Show one result: row, sidecar, location, and what was made from it."""
+    store = _open(args)
+    document = views.description(store, _record(store, args.name))
+    return Answer(document, [views.facts(document)])
+
+
+def run_publish(args: argparse.Namespace) -> Answer:
+    """Make a file a ready, attested result."""
+    store = _open(args, creates=True)
+    is_new = not store.catalog.exists
+    chosen = None if args.format is None else FileFormat(args.format)
+    with open_data_file(args.file, chosen) as file:
+        name = _publish(args, store, file)
+    record = _record(store, name)
+    document = views.description(store, record)
+    view = [
+        *_new_catalog(store, is_new),
+        f"Published {args.file} as {name} ({record.row_count} rows)",
+        views.facts(document),
+    ]
+    return Answer({"new_catalog": is_new, **document}, view)
+
+
+def run_verify(args: argparse.Namespace) -> Answer:
+    """Judge results by their sidecar, bytes and row."""
+    if args.names and args.all:
+        raise InvalidInputError("give names or --all, not both")
+    store = _open(args)
+    if args.names:
+        names = [_record(store, name).table_name for name in dict.fromkeys(args.names)]
+    else:
+        names = [r.table_name for r in store.catalog.list_result_tables_by_status("ready")]
+    found = _verify(store, names)
+    ok = all(each.ok for each in found)
+    document = {"ok": ok, "results": [views.judged(each) for each in found]}
+    view = [views.verdicts(found), *views.verdict_counts(found)] if found else [_nothing(args)]
+    return Answer(document, view, 0 if ok else 1)
+
+
+def run_recover(args: argparse.Namespace) -> Answer:
+    """End dead builds."""
+    report = _open(args, whole=True).recover(dry_run=args.dry_run, reap=args.reap)
+    actions = [dataclasses.asdict(action) for action in report.actions]
+    document = {"dry_run": report.dry_run, "actions": actions}
+    return Answer(document, views.recovery(report))
+
+
+def run_history(args: argparse.Namespace) -> Answer:
+    """List the commits that changed visible rows, oldest first."""
+    commits = _open(args).catalog.history(limit=args.limit)
+    document = {"commits": [commit._asdict() for commit in commits]}
+    return Answer(document, [views.commits(commits)])
+
+
+def run_fsck(args: argparse.Namespace) -> Answer:
+    """Check the whole root."""
+    findings = fsck(_open(args, whole=True).catalog, deep=args.deep)
+    ok = not any(finding.severity is Severity.ERROR for finding in findings)
+    document = {"ok": ok, "deep": args.deep, "findings": [views.finding(each) for each in findings]}
+    return Answer(document, views.findings(findings), 0 if ok else 1)
+
+
+def run_export(args: argparse.Namespace) -> Answer:
+    """Write the visible results as a directory of jammi-db."""
+    report = interop.export_jammi(_open(args), args.directory)
+    home = str(Path(args.directory).absolute())
+    document = {"ok": not report.skipped, "directory": home, **dataclasses.asdict(report)}
+    view = [
+        f"{len(report.exported)} exported to {home}",
+        *views.remarks(report.skipped, "SKIPPED BECAUSE"),
+        *views.remarks(report.remarks, "REMARK"),
+    ]
+    return Answer(document, view, 1 if report.skipped else 0)
+
+
+COMMANDS: dict[str, Callable[[argparse.Namespace], Answer]] = {
+    "import": run_import,
+    "ls": run_ls,
+    "show": run_show,
+    "publish": run_publish,
+    "verify": run_verify,
+    "recover": run_recover,
+    "history": run_history,
+    "fsck": run_fsck,
+    "export": run_export,
+}
+
+
+def _open(args: argparse.Namespace, *, creates: bool = False, whole: bool = False) -> ResultStore:
+    """Open the root; ``whole`` commands see every tenant unless one is named.
+
+    Raises:
+        StorageError: the root holds no catalog, and the command does not create one.
+    """
+    store = connect(args.root, tenant=args.tenant)
+    if not creates and not store.catalog.exists:
+        raise StorageError(f"no catalog at '{store.root}'{_reason(store)}")
+    if args.admin or (whole and args.tenant is None):
+        return store.as_admin()
+    return store
+
+
+def _reason(store: ResultStore) -> str:
+    if store.storage.size(JAMMI_CATALOG) is not None:
+        return ": this is a directory of jammi-db; see 'jammi-files import --help'"
+    return "" if store.storage.list("") else ": there is nothing"
+
+
+def _record(store: ResultStore, name: str) -> ResultTableRecord:
+    record = store.catalog.get_result_table(name)
+    if record is None:
+        raise TableNotFoundError.named(name)
+    return record
+
+
+def _visible(store: ResultStore, names: Iterable[str]) -> list[ResultTableRecord]:
+    snapshot = store.catalog.snapshot()
+    found = [snapshot.get_result_table(name) for name in names]
+    records = [record for record in found if record is not None]
+    return sorted(records, key=lambda record: (record.created_at, record.table_name))
+
+
+def _verify(store: ResultStore, names: Sequence[str]) -> list[Verification]:
+    # Not `verify_all`: it takes no names, and leaving its threads waits for all that is queued.
+    executor = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
+    try:
+        with terminal.progress("Verifying", sys.stderr) as step:
+            waiting = [executor.submit(verify_one, store, name) for name in names]
+            for done, _ in enumerate(as_completed(waiting), 1):
+                step(done, len(names))
+            return [future.result() for future in waiting]
+    finally:
+        executor.shutdown(cancel_futures=True)  # ctrl-C does not wait for the queue
+
+
+def _publish(args: argparse.Namespace, store: ResultStore, file: DataFile) -> str:
+    params = {"file_format": file.format.value}
+    versions = f"jammi_files {metadata.version('jammi_files')}, pyarrow {pa.__version__}"
+    inputs = [InputAnchor.source_version(args.source, f"sha256:{file.digest}")]
+    if args.derived_from is not None:
+        inputs.append(store.result_digest_anchor(args.derived_from))
+    with store.build(
+        args.source,
+        args.task,
+        args.kind,
+        args.model,
+        descriptor=External(producer_id=PRODUCER, params=params).with_content_digest(
+            f"sha256:{file.digest}"
+        ),
+        env=MaterializationEnv(versions, Device.cpu()),
+        inputs=inputs,
+        schema=file.schema,
+        derived_from=args.derived_from,
+        dimensions=args.dimensions,
+        key_column=args.key_column,
+        text_columns=args.text_columns,
+        properties=dict(args.properties) or None,
+    ) as out:
+        for table in file.tables:
+            out.write(table)
+    return out.table_name
+
+
+def _new_catalog(store: ResultStore, is_new: bool) -> list[Block]:  # noqa: FBT001 - one fact
+    return [f"New catalog at {store.root}"] if is_new else []
+
+
+def _nothing(args: argparse.Namespace) -> Block:
+    if args.admin or args.tenant is not None:
+        return "No results."
+    return "No results without a tenant; --tenant UUID or --admin shows others."

@@ -1,0 +1,236 @@
+"""What the layers return, as plain JSON values and as blocks for people."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from jammi_files import fsck, interop
+from jammi_files.catalog import CommitInfo
+from jammi_files.errors import JammiFilesError
+from jammi_files.lineage import LineageEdge
+from jammi_files.materialization import MatchWithUnpinnedInputs, Mismatch
+from jammi_files.recovery import RecoveryReport
+from jammi_files.schema import ResultTableRecord
+from jammi_files.store import ResultStore, Verification
+from jammi_files.terminal import Block, Table
+
+_NAMED = 3
+_UNJUDGED: dict[str, Any] = {
+    "ok": None,
+    "verdict": None,
+    "unpinned": [],
+    "expected": None,
+    "found": None,
+    "error": None,
+}
+
+
+def rows(records: Sequence[ResultTableRecord]) -> Table:
+    """Return rows of the catalog as a table, with tenants if there are any."""
+    lines = [
+        [
+            str(record.status),
+            str(record.row_count),
+            _second(record.created_at),
+            record.tenant_id or "-",
+            record.table_name,
+        ]
+        for record in records
+    ]
+    return _with_tenants(["STATUS", "ROWS", "CREATED", "TENANT", "TABLE"], lines)
+
+
+def judged(verification: Verification) -> dict[str, Any]:
+    """Return a verification with the same keys whatever the verdict."""
+    document = {"table_name": verification.table_name, **_UNJUDGED, "ok": verification.ok}
+    if verification.verdict is None:
+        return document | {"error": verification.error}
+    return document | verification.verdict.to_dict()
+
+
+def verdicts(verifications: Sequence[Verification]) -> Table:
+    """Return one row per verification."""
+    lines = [[_tag(each), _detail(each), each.table_name] for each in verifications]
+    return Table(["VERDICT", "DETAIL", "TABLE"], lines)
+
+
+def verdict_counts(verifications: Iterable[Verification]) -> list[Block]:
+    """Return one line that counts the verdicts."""
+    counts = Counter(_tag(each) for each in verifications)
+    each = ", ".join(f"{count} {tag}" for tag, count in sorted(counts.items()))
+    return [f"{counts.total()} verified{': ' if each else ''}{each}"]
+
+
+def imported(
+    record: ResultTableRecord, verification: Verification | None, edges: Sequence[LineageEdge]
+) -> dict[str, Any]:
+    """Return an imported result; the keys of `judged` stay empty where nothing was verified."""
+    facts = {
+        "table_name": record.table_name,
+        "tenant_id": record.tenant_id,
+        "status": str(record.status),
+        "row_count": record.row_count,
+    }
+    judgement = _UNJUDGED if verification is None else judged(verification)
+    return {**facts, **judgement, "derives_from": [edge.to_dict() for edge in edges]}
+
+
+def import_tables(
+    records: Sequence[ResultTableRecord],
+    found: Mapping[str, Verification],
+    edges: Iterable[LineageEdge],
+) -> list[Block]:
+    """Return the table of imported results and, with verdicts, the one of their edges."""
+    if not records:
+        return []
+    if not found:
+        return [rows(records)]
+    lines = []
+    for record in records:
+        verification = found.get(record.table_name)
+        tag = "-" if verification is None else _tag(verification)
+        detail = "" if verification is None else _detail(verification)
+        status, count = str(record.status), str(record.row_count)
+        lines.append([tag, status, count, record.tenant_id or "-", detail, record.table_name])
+    columns = ["VERDICT", "STATUS", "ROWS", "TENANT", "DETAIL", "TABLE"]
+    made_from = [[str(edge.kind), edge.input, edge.derived] for edge in edges]
+    lineage = [Table(["ANCHOR", "FROM", "DERIVED"], made_from)] if made_from else []
+    return [_with_tenants(columns, lines), "", *lineage]
+
+
+def description(store: ResultStore, record: ResultTableRecord) -> dict[str, Any]:
+    """Return all that is known of one result; a damaged sidecar hides nothing else."""
+    document: dict[str, Any] = {
+        "table": record.to_dict(),
+        "location": _location(store, record),
+        "sidecar": None,
+        "sidecar_error": None,
+        "derives_from": [edge.to_dict() for edge in store.derives_from(record.table_name)],
+    }
+    try:
+        sidecar = store.read_materialization_manifest(record.table_name)
+    except JammiFilesError as error:
+        document["sidecar_error"] = str(error)
+    else:
+        document["sidecar"] = None if sidecar is None else sidecar.to_dict()
+    return document
+
+
+def facts(document: Mapping[str, Any]) -> Table:
+    """Return a `description` as names and values; what is unset is left out."""
+    lines = [["location", document["location"]]]
+    lines += _flattened("", document["table"])
+    if document["sidecar_error"] is not None:
+        lines.append(["sidecar", f"damaged: {document['sidecar_error']}"])
+    elif document["sidecar"] is None:
+        lines.append(["sidecar", "none"])
+    else:
+        lines += _flattened("sidecar.", document["sidecar"])
+    lines += [
+        ["derived", f"{edge['derived']} ({edge['kind']})"] for edge in document["derives_from"]
+    ]
+    return Table([], lines)
+
+
+def recovery(report: RecoveryReport) -> list[Block]:
+    """Return what recovery did, or would do."""
+    lines = [[str(each.action), each.reason, each.table_name] for each in report.actions]
+    if not lines:
+        return ["Nothing to recover."]
+    dry = ["Nothing was changed: --dry-run."] if report.dry_run else []
+    return [Table(["ACTION", "REASON", "TABLE OR OBJECT"], lines), *dry]
+
+
+def commits(found: Sequence[CommitInfo]) -> Block:
+    """Return the history as a table; long lists of names are counted."""
+    lines = [
+        [str(each.version), _second(each.committed_at), each.operation, _some(each.tables)]
+        for each in found
+    ]
+    return Table(["VERSION", "COMMITTED", "OPERATION", "TABLES"], lines) if lines else "No commits."
+
+
+def finding(each: fsck.Finding) -> dict[str, str]:
+    """Return a finding of `fsck`."""
+    return {
+        "severity": str(each.severity),
+        "kind": str(each.kind),
+        "subject": each.subject,
+        "detail": each.detail,
+        "repair": each.repair,
+    }
+
+
+def findings(found: Sequence[fsck.Finding]) -> list[Block]:
+    """Return the findings of `fsck` as a table and their number."""
+    if not found:
+        return ["No findings."]
+    columns = ["severity", "kind", "detail", "repair", "subject"]
+    lines = [[finding(each)[column] for column in columns] for each in found]
+    errors = sum(each.severity is fsck.Severity.ERROR for each in found)
+    counts = f"{errors} errors, {len(found) - errors} notices"
+    return [Table([column.upper() for column in columns], lines), counts]
+
+
+def remarks(found: Sequence[interop.TableFinding], heading: str) -> list[Block]:
+    """Return what an import or export has to say of single tables."""
+    lines = [[each.problem, each.table_name] for each in found]
+    return [Table([heading, "TABLE"], lines), ""] if lines else []
+
+
+def _with_tenants(columns: list[str], lines: list[list[str]]) -> Table:
+    """Drop the column TENANT where it is empty: 36 wide, it would push the names off the line."""
+    place = columns.index("TENANT")
+    if any(line[place] != "-" for line in lines):
+        return Table(columns, lines)
+    columns, *lines = ([*line[:place], *line[place + 1 :]] for line in (columns, *lines))
+    return Table(columns, lines)
+
+
+def _tag(verification: Verification) -> str:
+    return "error" if verification.verdict is None else verification.verdict.verdict
+
+
+def _detail(verification: Verification) -> str:
+    match verification.verdict:
+        case None:
+            return verification.error or ""
+        case MatchWithUnpinnedInputs(unpinned):
+            return f"unpinned: {', '.join(unpinned)}"
+        case Mismatch(expected, found):
+            return f"expected {expected}, found {found}"
+        case _:
+            return ""
+
+
+def _location(store: ResultStore, record: ResultTableRecord) -> str:
+    try:
+        return store.url(record.table_name)
+    except JammiFilesError:  # on storage that this library does not open
+        return record.parquet_path
+
+
+def _flattened(prefix: str, value: Any) -> list[list[str]]:  # noqa: ANN401 - any JSON value
+    """Return names and values of nested JSON, one line for each leaf."""
+    if value is None:
+        return []
+    if isinstance(value, Mapping):
+        items: Iterable[tuple[object, Any]] = value.items()
+    elif isinstance(value, (list, tuple)) and not all(isinstance(item, str) for item in value):
+        items = enumerate(value)
+    else:
+        text = (", ".join(value) or "[]") if isinstance(value, (list, tuple)) else str(value)
+        return [[prefix.removesuffix("."), text]]
+    return [line for name, inner in items for line in _flattened(f"{prefix}{name}.", inner)]
+
+
+def _some(names: Sequence[str]) -> str:
+    more = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _second(instant: str) -> str:
+    """Return a stored instant without its fraction of a second."""
+    return f"{instant[:19]}Z"
