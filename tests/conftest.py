@@ -1,0 +1,37 @@
+"""What most tests begin with: an empty root, opened, and runs small enough to flush and merge."""
+
+from __future__ import annotations
+
+import pytest
+
+from jammi_files import connect, manifest
+
+
+@pytest.fixture
+def root(tmp_path):
+    """Return a path where nothing is yet."""
+    return tmp_path / "root"
+
+
+@pytest.fixture
+def store(root):
+    """Return the results under ``root``, without the price of syncing."""
+    return connect(root, durability="os")
+
+
+@pytest.fixture
+def catalog(store):
+    """Return the catalog under ``root``."""
+    return store.catalog
+
+
+@pytest.fixture
+def small_runs(monkeypatch):
+    """Make five inline rows a segment and two segments of a level one."""
+    shrink_runs(monkeypatch)
+
+
+def shrink_runs(monkeypatch, *, merge_in_commit_rows=8192):
+    monkeypatch.setattr(manifest, "INLINE_ROWS", 4)
+    monkeypatch.setattr(manifest, "FAN_OUT", 2)
+    monkeypatch.setattr(manifest, "MERGE_IN_COMMIT_ROWS", merge_in_commit_rows)
