@@ -247,8 +247,11 @@ class CountingStorage(WrappedStorage):
         yield
 
     def read(self, key: str) -> bytes:
-        data = self.inner.read(key)
-        self.calls.append(Operation("read", key, len(data)))
+        data = b""
+        try:
+            data = self.inner.read(key)
+        finally:
+            self.calls.append(Operation("read", key, len(data)))
         return data
 
     def open(self, key: str) -> BinaryIO:

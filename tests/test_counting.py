@@ -1,0 +1,259 @@
+"""What each call costs in storage operations: counted, never timed."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pytest
+from support.faults import CountingStorage
+from support.results import DATA, DESCRIPTOR, ENV, INPUTS, TABLE, build, row
+
+from jammi_files.catalog import Catalog
+from jammi_files.draft import SEGMENTS
+from jammi_files.local import LocalStorage
+from jammi_files.log import key_of
+from jammi_files.manifest import ROW_GROUP_ROWS
+from jammi_files.memory import MemoryStorage
+from jammi_files.store import ResultStore
+
+MANY = 100_000
+COMMIT = {"lock": 1, "size": 1, "create": 1}
+
+
+@pytest.fixture
+def storage(tmp_path):
+    return CountingStorage(LocalStorage(tmp_path, "os"))
+
+
+@pytest.fixture(scope="module")
+def large_root(tmp_path_factory):
+    """Return a root with 100,000 rows, made in one commit."""
+    root = tmp_path_factory.mktemp("large")
+    names = [f"t{number:06d}" for number in range(MANY)]
+    columns = {
+        "table_name": names,
+        "source_id": ["docs"] * MANY,
+        "model_id": ["org/model"] * MANY,
+        "task": ["classification"] * MANY,
+        "parquet_path": [f"{name}.parquet" for name in names],
+    }
+    assert Catalog.open(root, durability="os").create_result_tables(pa.table(columns)) == MANY
+    return root
+
+
+def test_warm_read(storage):
+    """A read of a catalog that did not change is one existence check, hit or miss."""
+    catalog = Catalog(storage)
+    catalog.create_result_table(**row("t"))
+    for read in (
+        lambda: catalog.get_result_table("t"),
+        lambda: catalog.get_result_table("none"),
+        lambda: catalog.find_result_tables("docs"),
+        lambda: catalog.list_result_tables_by_status("building"),
+        catalog.scan,
+        lambda: catalog.version,
+        lambda: catalog.pinned_to_tenant(None).as_admin().get_result_table("t"),
+    ):
+        with storage.counting() as seen:
+            read()
+        assert [(call.kind, call.key) for call in seen] == [("size", key_of(2))]
+
+
+def test_read_within_max_staleness(storage):
+    """A read that may be stale costs nothing while the last check is young enough."""
+    catalog = Catalog(storage, max_staleness=3600)
+    catalog.create_result_table(**row("t"))
+    assert catalog.get_result_table("t") is not None
+    with storage.counting() as seen:
+        for _ in range(100):
+            catalog.get_result_table("t")
+            catalog.find_result_tables("docs")
+    assert seen == []
+
+
+def test_pinned_read(storage):
+    """`B281`: a snapshot in hand asks the storage nothing."""
+    catalog = Catalog(storage)
+    catalog.create_result_table(**row("t"))
+    snapshot = catalog.snapshot()
+    with storage.counting() as seen:
+        assert snapshot.get_result_table("t") is not None
+    assert seen == []
+
+
+def test_warm_commits(storage):
+    """Every commit of one row is one lock, one existence check and one create, nothing read."""
+    catalog = Catalog(storage)
+    catalog.create_result_table(**row("first"))
+    for number, change in enumerate(
+        (
+            lambda: catalog.create_result_table(**row("t")),
+            lambda: catalog.update_result_table_status("t", "building", 1),
+            lambda: catalog.promote_result_table_with_manifest("t", 1, "0" * 64, []),
+            lambda: catalog.fail_result_table("t", "broken"),
+            lambda: catalog.delete_result_table("t"),
+        ),
+        start=2,
+    ):
+        with storage.counting() as seen:
+            change()
+        assert seen.kinds == COMMIT
+        assert seen.keys("size") == seen.keys("create") == [key_of(number)]
+
+
+def test_refused_change(storage):
+    """A change that a rule refuses creates nothing."""
+    catalog = Catalog(storage)
+    catalog.create_result_table(**row("t"))
+    with storage.counting() as seen, pytest.raises(KeyError):
+        catalog.update_result_table_status("none", "ready", 1)
+    assert seen.kinds == {"lock": 1, "size": 1}
+
+
+def test_first_commit(storage):
+    """The first commit looks for a catalog, creates its format file, lists once, creates."""
+    catalog = Catalog(storage)
+    with storage.counting() as seen:
+        catalog.create_result_table(**row("t"))
+    assert seen.kinds == {"read": 1, "lock": 1, "list": 1, "create": 2}
+    assert seen.keys("create") == ["_catalog/format.json", key_of(1)]
+
+
+def test_transaction(storage):
+    """Twenty changes in a transaction are one lock and one create."""
+    catalog = Catalog(storage)
+    catalog.create_result_table(**row("first"))
+    with storage.counting() as seen, catalog.transaction() as tx:
+        for number in range(20):
+            tx.create_result_table(**row(f"t{number}"))
+    assert seen.kinds == COMMIT
+
+
+@pytest.mark.parametrize("behind", [1, 100])
+def test_refresh(behind, storage):
+    """However many versions it is behind, a reader needs one check, two lists and one read."""
+    writer, reader = Catalog(storage), Catalog(storage)
+    writer.create_result_table(**row("t"))
+    assert reader.version == 1
+    for number in range(behind):
+        writer.update_result_table_status("t", "building", number)
+    with storage.counting() as seen:
+        record = reader.get_result_table("t")
+    assert record.row_count == behind - 1
+    assert seen.kinds == {"size": 1, "list": 2, "read": 1}
+
+
+def test_history_of_thousands_is_listed_in_groups(storage):
+    """A cold open lists two directories, not the history."""
+    catalog = Catalog(storage)
+    for number in range(5):
+        catalog.create_result_table(**row(f"t{number}"))
+    with storage.counting() as seen:
+        Catalog(storage).get_result_table("t3")
+    assert seen.kinds == {"read": 2, "list": 2}
+    assert seen.keys("list") == ["_catalog/manifest", f"_catalog/manifest/{0:017d}"]
+
+
+def test_cold_get_of_a_large_catalog(large_root):
+    """A cold read of one row of 100,000 reads one row group of its segment, not the whole."""
+    storage = CountingStorage(LocalStorage(large_root, "os"))
+    (segment,) = storage.inner.list(SEGMENTS)
+    whole = storage.inner.size(f"{SEGMENTS}/{segment}")
+    catalog = Catalog(storage)
+    with storage.counting() as seen:
+        assert catalog.get_result_table("t054321") is not None
+    kinds = seen.kinds
+    assert kinds.pop("pread") > 0
+    assert kinds == {"read": 1, "list": 2, "open": 1}
+    assert 0 < seen.size("pread") < whole * 2.5 * ROW_GROUP_ROWS / MANY
+    with storage.counting() as seen:
+        assert catalog.get_result_table("t054322") is not None
+    assert seen.kinds == {"size": 1}
+
+
+def test_one_row_into_a_large_catalog(large_root):
+    """A commit into 100,000 rows writes under 64 kB and reads only whether it is the next."""
+    storage = CountingStorage(LocalStorage(large_root, "os"))
+    catalog = Catalog(storage)
+    assert catalog.get_result_table("t054321x") is None
+    for number in range(3):
+        with storage.counting() as seen:
+            catalog.create_result_table(**row(f"t054321x{number}"))
+        assert seen.kinds == COMMIT
+        assert seen.size("create") < 64 * 1024
+        assert seen.size("read", "pread") == 0
+
+
+def test_flush_is_amortised(tmp_path):
+    """A thousand commits of one row write about 1.01 objects each, and no segment twice as much."""
+    storage = CountingStorage(LocalStorage(tmp_path, "os"))
+    catalog = Catalog(storage)
+    with storage.counting() as seen:
+        for number in range(1000):
+            catalog.create_result_table(**row(f"t{number:04d}"))
+    assert seen.kinds["create"] <= 1000 + 1 + 1000 // 128 + 1
+    assert seen.kinds["size"] <= 1000
+    assert seen.size("read", "pread") == 0
+
+
+def test_build(storage):
+    """A build costs two commits, one stream of bytes, one sidecar and two existence checks."""
+    store = ResultStore(Catalog(storage))
+    store.catalog.create_result_table(**row("first"))
+    with storage.counting() as seen:
+        name = build(store)
+    kinds = seen.kinds
+    assert kinds.pop("write") > 0
+    assert kinds == {"lock": 2, "size": 4, "create": 3, "writer": 1, "publish": 1, "abort": 1}
+    assert seen.keys("create") == [key_of(2), f"{name}.materialization.json", key_of(3)]
+    assert seen.keys("writer") == [f"{name}.parquet"]
+    assert seen.size("write") == storage.inner.size(f"{name}.parquet")
+    order = [call.kind for call in seen if call.kind in ("create", "publish")]
+    assert order == ["create", "publish", "create", "create"]
+
+
+def test_finalize_reads_foreign_data_once(storage):
+    """`B091`: data that this store wrote is never read again; foreign data is digested once."""
+    store = ResultStore(Catalog(storage))
+    info = store.create_table(*TABLE)
+    with store.open_writer(info, DATA.schema) as out:
+        out.write(DATA)
+    other = ResultStore(Catalog(storage))
+    with storage.counting() as seen:
+        other.finalize_with_manifest(info.table_name, 3, DESCRIPTOR, ENV, INPUTS)
+    data = f"{info.table_name}.parquet"
+    assert seen.keys("open") == [data, data]
+    assert seen.size("pread") <= 2 * storage.inner.size(data)
+
+
+def test_set_checkpoint(storage):
+    """`B165`: a checkpoint overwrites one small object and makes no version."""
+    catalog = Catalog(storage)
+    catalog.create_result_table(**row("t"))
+    catalog.set_checkpoint("t", 1)
+    with storage.counting() as seen:
+        catalog.set_checkpoint("t", 2)
+    assert seen.kinds == {"size": 2, "read": 1, "replace": 1}
+    assert seen.keys("replace") == ["_catalog/builds/t.json"]
+    assert seen.size("replace") < 1024
+    assert catalog.version == 1
+
+
+def test_recover_with_nothing_to_do(storage):
+    """`B252`: recovery of a healthy root writes nothing and opens no data object."""
+    store = ResultStore(Catalog(storage))
+    for _ in range(3):
+        build(store)
+    with storage.counting() as seen:
+        assert not store.recover()
+    assert set(seen.kinds) <= {"size", "list"}
+
+
+def test_empty_memory_root_is_left_empty():
+    """`B266`: opening and reading write nothing."""
+    storage = CountingStorage(MemoryStorage("memory://never_written"))
+    catalog = Catalog(storage)
+    assert catalog.get_result_table("t") is None
+    assert catalog.scan().num_rows == 0
+    assert not ResultStore(catalog).recover()
+    assert set(storage.calls.kinds) <= {"read", "list", "size"}
+    assert storage.list("") == []
