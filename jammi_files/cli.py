@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import logging
 import os
 import sys
@@ -41,10 +42,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str] | None) -> int:
+    printed = io.StringIO()  # argparse itself hides that its output was lost
     try:
-        args = make_parser().parse_args(argv)
-    except SystemExit as done:  # --help and --version have printed
-        return _output(lambda stream: stream.flush()) or int(done.code or 0)
+        with contextlib.redirect_stdout(printed):
+            args = make_parser().parse_args(argv)
+    except SystemExit as done:  # --help and --version
+        lines = printed.getvalue().splitlines()
+        return _output(lambda stream: terminal.write(lines, stream)) or int(done.code or 0)
     if not args.root:
         raise InvalidInputError(f"which catalog? give --root ROOT or set {ROOT_VARIABLE}")
     answer = COMMANDS[args.command](args)

@@ -7,10 +7,11 @@ import dataclasses
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from importlib import metadata
 from itertools import chain
 from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread
 from typing import Any
 
 import pyarrow as pa
@@ -189,7 +190,7 @@ def _open(args: argparse.Namespace, *, creates: bool = False, whole: bool = Fals
 def _reason(store: ResultStore) -> str:
     if store.storage.size(JAMMI_CATALOG) is not None:
         return ": this is a directory of jammi-db; see 'jammi-files import --help'"
-    return "" if store.storage.list("") else ": there is nothing"
+    return "" if store.storage.list("") else ": the directory does not exist or is empty"
 
 
 def _record(store: ResultStore, name: str) -> ResultTableRecord:
@@ -207,16 +208,38 @@ def _visible(store: ResultStore, names: Iterable[str]) -> list[ResultTableRecord
 
 
 def _verify(store: ResultStore, names: Sequence[str]) -> list[Verification]:
-    # Not `verify_all`: it takes no names, and leaving its threads waits for all that is queued.
-    executor = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
-    try:
-        with terminal.progress("Verifying", sys.stderr) as step:
-            waiting = [executor.submit(verify_one, store, name) for name in names]
-            for done, _ in enumerate(as_completed(waiting), 1):
-                step(done, len(names))
-            return [future.result() for future in waiting]
-    finally:
-        executor.shutdown(cancel_futures=True)  # ctrl-C does not wait for the queue
+    """Verify in threads that die with the process, so that an interrupt ends it at once.
+
+    Not `verify_all`: it takes no names, and the threads of an executor finish what they began.
+    """
+    waiting: SimpleQueue[str | None] = SimpleQueue()
+    answers: SimpleQueue[Verification | BaseException] = SimpleQueue()
+    count = min(8, os.cpu_count() or 1, len(names))
+    for name in (*names, *[None] * count):
+        waiting.put(name)
+    for _ in range(count):
+        Thread(target=_work, args=(store, waiting, answers), daemon=True).start()
+    found: dict[str, Verification] = {}
+    with terminal.progress("Verifying", sys.stderr) as step:
+        for done in range(1, len(names) + 1):
+            answer = answers.get()
+            if isinstance(answer, BaseException):
+                raise answer
+            found[answer.table_name] = answer
+            step(done, len(names))
+    return [found[name] for name in names]
+
+
+def _work(
+    store: ResultStore,
+    waiting: SimpleQueue[str | None],
+    answers: SimpleQueue[Verification | BaseException],
+) -> None:
+    while (name := waiting.get()) is not None:
+        try:
+            answers.put(verify_one(store, name))
+        except BaseException as error:  # noqa: BLE001 - raised by the thread that waits
+            answers.put(error)
 
 
 def _publish(args: argparse.Namespace, store: ResultStore, file: DataFile) -> str:

@@ -170,7 +170,7 @@ def findings(found: Sequence[fsck.Finding]) -> list[Block]:
     columns = ["severity", "kind", "detail", "repair", "subject"]
     lines = [[finding(each)[column] for column in columns] for each in found]
     errors = sum(each.severity is fsck.Severity.ERROR for each in found)
-    counts = f"{errors} errors, {len(found) - errors} notices"
+    counts = f"errors: {errors}, notices: {len(found) - errors}"
     return [Table([column.upper() for column in columns], lines), counts]
 
 

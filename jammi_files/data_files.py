@@ -22,6 +22,7 @@ from jammi_files.errors import FormatError, InvalidInputError, StateError
 
 _BLOCK = 1 << 20
 _CSV_BLOCK = 8 << 20  # the first block decides the types of the columns
+_PARQUET_ROWS = 8192  # 50 MB of 1536 floats each
 _GROUP_ROWS = 122_880
 _GROUP_BYTES = 64 << 20
 
@@ -113,7 +114,7 @@ _Opened = tuple[pa.Schema, Iterator[pa.RecordBatch]]
 
 def _open_parquet(file: BinaryIO) -> _Opened:
     parquet = pq.ParquetFile(file)
-    return parquet.schema_arrow, parquet.iter_batches()
+    return parquet.schema_arrow, parquet.iter_batches(_PARQUET_ROWS)
 
 
 def _open_csv(file: BinaryIO, delimiter: str = ",") -> _Opened:

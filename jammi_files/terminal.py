@@ -107,7 +107,7 @@ def _no_color() -> bool:
 
 def _plain(blocks: Sequence[Block], stream: TextIO) -> str:
     lines = (line for block in blocks for line in _lines(block, _room(stream)))
-    return "".join("".join(text for text, _ in line) + "\n" for line in lines)
+    return "".join("".join(text for text, _ in line).rstrip() + "\n" for line in lines)
 
 
 def _room(stream: TextIO) -> float:
@@ -134,7 +134,7 @@ def _lines(block: Block, room: float) -> Iterator[list[_Piece]]:
         for row in rows:
             yield from _stacked(block.columns, row)
         return
-    right = _numeric(rows)
+    right = _numeric(block)
     for row in lines:
         style = "bold" if row is lines[0] and block.columns else ""
         cells = [
@@ -160,10 +160,7 @@ def _stacked(columns: Sequence[str], row: Sequence[str]) -> Iterator[list[_Piece
 
 
 def _joined(cells: Sequence[_Piece], indent: str = "") -> list[_Piece]:
-    """Put gaps between cells, but no blanks at the end of the line."""
-    last, style = cells[-1]
-    spaced = [piece for cell in cells[:-1] for piece in (cell, (_GAP, ""))]
-    return [(indent, ""), *spaced, (last.rstrip(), style)]
+    return [(indent, ""), *(piece for cell in cells for piece in (cell, (_GAP, "")))][:-1]
 
 
 def _aligned(cell: str, width: int, right: bool) -> str:  # noqa: FBT001 - mapped over columns
@@ -171,9 +168,10 @@ def _aligned(cell: str, width: int, right: bool) -> str:  # noqa: FBT001 - mappe
     return blank + cell if right else cell + blank
 
 
-def _numeric(rows: Sequence[Sequence[str]]) -> list[bool]:
+def _numeric(table: Table) -> list[bool]:
     """Say of each column whether all its cells are numbers, to be aligned right."""
-    return [all(cell.isdecimal() for cell in column) for column in zip(*rows, strict=True)]
+    columns = zip(*table.rows, strict=True)
+    return [all(map(str.isdecimal, column)) for column in columns] or [False] * len(table.columns)
 
 
 def _width(text: str) -> int:
@@ -190,15 +188,16 @@ def _draw(blocks: Sequence[Block], stream: TextIO) -> str:
     from rich.console import Console  # noqa: PLC0415 - an extra
     from rich.text import Text  # noqa: PLC0415 - an extra
 
-    console = Console(file=stream, no_color=_no_color(), highlight=False)
+    room = _room(stream)
+    console = Console(file=stream, width=int(room), no_color=_no_color(), highlight=False)
     endless = console.options.update_width(1 << 20)
     with console.capture() as capture:
         for block in blocks:
             table = _rich_table(block)
-            if table and console.measure(table, options=endless).maximum <= console.width:
+            if table and console.measure(table, options=endless).maximum <= room:
                 console.print(table)
                 continue
-            for line in _lines(block, _room(stream)):
+            for line in _lines(block, room):
                 console.print(Text.assemble(*line), soft_wrap=True)
     return str(capture.get())
 
@@ -211,7 +210,7 @@ def _rich_table(block: Block) -> Any:  # noqa: ANN401 - rich is an extra: its ty
     if isinstance(block, str) or not block.columns:
         return None
     table = RichTable(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for heading, is_number in zip(block.columns, _numeric(block.rows), strict=True):
+    for heading, is_number in zip(block.columns, _numeric(block), strict=True):
         table.add_column(Text(heading), justify="right" if is_number else "left")
     for row in block.rows:
         table.add_row(*(Text(printable(cell), style=_STYLES.get(cell, "")) for cell in row))
