@@ -22,6 +22,7 @@ from jammi_files.descriptors import (
     Inference,
     NeighborGraph,
 )
+from jammi_files.drawing import Lineage
 from jammi_files.errors import (
     AlreadyExistsError,
     CommitUnknownError,
@@ -92,6 +93,7 @@ __all__ = [
     "InputAnchor",
     "InvalidInputError",
     "JammiFilesError",
+    "Lineage",
     "LineageEdge",
     "Match",
     "MatchWithUnpinnedInputs",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import logging
 import os
 import uuid
@@ -12,11 +13,13 @@ from typing import Any
 
 import pyarrow.dataset as ds
 
-from jammi_files import lineage, recovery
+from jammi_files import drawing, exports, lineage, recovery
 from jammi_files.catalog import Catalog
 from jammi_files.descriptors import Descriptor
+from jammi_files.drawing import Lineage
 from jammi_files.errors import JammiFilesError, StateError
 from jammi_files.funnel import Funnel
+from jammi_files.lineage import LineageEdge
 from jammi_files.materialization import MaterializationManifest, Verdict
 from jammi_files.schema import InputAnchor, ResultTableRecord
 from jammi_files.storage import Durability
@@ -142,12 +145,72 @@ class ResultStore(Funnel):
         """Return where any program finds the table's data object."""
         return self._artifacts.url(self._record(table_name).parquet_path)
 
-    def derives_from(self, source: str) -> list[lineage.LineageEdge]:
+    def derives_from(self, source: str) -> list[LineageEdge]:
         """Return the edges from ``source`` to each visible ready result made from it (`B131`).
 
         ``source`` is a result table or a raw source id; nothing derived is an empty list.
         """
         return lineage.derives_from(self.catalog, source)
+
+    def derives_from_closure(
+        self, source: str, *, as_of: str | dt.datetime | None = None
+    ) -> list[LineageEdge]:
+        """Return every edge downstream of ``source``, now or ``as_of`` an instant (`B135`).
+
+        Edges come in depth-first discovery order, each once; the rows are scanned once (`B141`).
+
+        Raises:
+            DependencyCycleError: a path leads back to itself (`B138`, `B139`).
+        """
+        return lineage.derives_from_closure(self.catalog.snapshot(as_of=as_of), source)
+
+    def upstream_closure(
+        self, table_name: str, *, as_of: str | dt.datetime | None = None
+    ) -> list[LineageEdge]:
+        """Return every edge upstream of a table, back to raw sources (`B142`).
+
+        Raises:
+            TableNotFoundError: no visible row has the name.
+            DependencyCycleError: a path leads back to itself.
+        """
+        return lineage.upstream_closure(self.catalog.snapshot(as_of=as_of), table_name)
+
+    def lineage(self, table_name: str, *, as_of: str | dt.datetime | None = None) -> Lineage:
+        """Return both closures of a table, to be drawn as text, DOT or Mermaid.
+
+        Raises:
+            TableNotFoundError: no visible row has the name.
+            DependencyCycleError: a path leads back to itself.
+        """
+        return drawing.trace(self.catalog.snapshot(as_of=as_of), table_name)
+
+    def openlineage_events(
+        self, table_name: str | None = None, *, read_files: bool = True
+    ) -> list[dict[str, Any]]:
+        """Return an OpenLineage ``COMPLETE`` event for each visible ready result, or for one.
+
+        Inputs come before what was made from them. ``read_files`` reads each sidecar and Parquet
+        footer for schema, size and version; without it only the catalog is asked.
+
+        Raises:
+            TableNotFoundError: no visible row has the name.
+            StateError: the table is not ready.
+            DependencyCycleError: there is no such order.
+        """
+        reads = self.catalog.snapshot()
+        return exports.openlineage_events(reads, self._artifacts, table_name, read_files=read_files)
+
+    def in_toto_statement(self, table_name: str) -> dict[str, Any]:
+        """Return a result's sidecar as in-toto Statement v1 about its bytes, unsigned.
+
+        It says what was attested; `verify_materialization` says whether the bytes are still those.
+
+        Raises:
+            TableNotFoundError: no visible row has the name.
+            StateError: the table is not ready, or has no sidecar.
+            FormatError: the sidecar is damaged.
+        """
+        return exports.in_toto_statement(self._artifacts, self._record(table_name))
 
     def delete_table(
         self, table_name: str, *, cascade: bool = False, dry_run: bool = False
