@@ -15,7 +15,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from jammi_files import naming
-from jammi_files.errors import FormatError, StateError
+from jammi_files.errors import FormatError, StateError, StorageError
 from jammi_files.materialization import (
     MaterializationManifest,
     Mismatch,
@@ -24,8 +24,9 @@ from jammi_files.materialization import (
     decide_verdict,
 )
 from jammi_files.roots import open_storage
-from jammi_files.schema import ResultTableRecord
+from jammi_files.schema import InputAnchor, ResultTableRecord
 from jammi_files.storage import Storage
+from jammi_files.strict_json import canonical_json
 
 BLOCK = 1 << 20
 
@@ -88,6 +89,10 @@ class Artifacts:
                     digest.update(block)
         except FileNotFoundError:
             return None
+        except StorageError:
+            raise
+        except OSError as error:
+            raise StorageError(f"could not read '{storage.url(key)}': {error}") from error
         return digest.hexdigest()
 
     def count_rows(self, record: ResultTableRecord) -> int:
@@ -168,5 +173,9 @@ def disagreement(record: ResultTableRecord, sidecar: MaterializationManifest) ->
     if record.definition_hash not in (None, sidecar.definition_hash):
         return Mismatch(expected=str(record.definition_hash), found=sidecar.definition_hash)
     if record.input_anchors not in (None, sidecar.input_anchors):
-        return Mismatch(expected=repr(record.input_anchors), found=repr(sidecar.input_anchors))
+        return Mismatch(_anchors_text(record.input_anchors), _anchors_text(sidecar.input_anchors))
     return None
+
+
+def _anchors_text(anchors: tuple[InputAnchor, ...] | None) -> str:
+    return canonical_json([anchor.to_dict() for anchor in anchors or ()]).decode()

@@ -47,6 +47,10 @@ def building_rows(
                 enum.parse(value)
     dimensions = columns["dimensions"]
     _refuse(pc.less(dimensions, 1), columns["table_name"], "dimensions must be at least 1")
+    _require_texts(columns["text_columns"], columns["table_name"])
+    if columns["properties"].items.null_count:
+        raise InvalidInputError("column 'properties' maps a key to null; give a string")
+    _require_acyclic(columns["table_name"], columns["derived_from"])
     for name in ("parquet_path", "index_path"):
         columns[name] = _located(columns[name], locate)
     constant = {
@@ -75,6 +79,8 @@ def _as_table(rows: object) -> pa.Table:
         table = rows if isinstance(rows, pa.Table) else pa.table(rows)
     except (TypeError, ValueError, pa.ArrowException) as error:
         raise InvalidInputError(f"rows must be a pyarrow.Table: {error}") from error
+    if len(set(table.column_names)) < table.num_columns:
+        raise InvalidInputError(f"rows: a column comes twice: {', '.join(table.column_names)}")
     unknown = sorted(set(table.column_names) - _COLUMNS)
     missing = [name for name in REQUIRED if name not in table.column_names]
     if unknown or missing:
@@ -114,6 +120,31 @@ def _refuse(wrong: pa.Array, names: pa.Array, text: str) -> None:
     offenders = names.filter(pc.fill_null(wrong, False))
     if len(offenders):
         raise InvalidInputError(f"row '{offenders[0]}': {text}")
+
+
+def _require_texts(lists: pa.Array, names: pa.Array) -> None:
+    items = pc.list_flatten(lists)
+    wrong = pc.or_(items.is_null(), pc.equal(pc.fill_null(items, ""), ""))
+    rows = pc.list_parent_indices(lists).filter(wrong)
+    if len(rows):
+        raise InvalidInputError(f"row '{names[rows[0].as_py()]}': an item of text_columns is empty")
+
+
+def _require_acyclic(names: pa.Array, parents: pa.Array) -> None:
+    """Refuse rows of one batch that derive from themselves, at whatever distance."""
+    if parents.null_count == len(parents):
+        return
+    parent_of = dict(zip(names.to_pylist(), parents.to_pylist(), strict=True))
+    rooted: set[str] = set()
+    for name in parent_of:
+        path: dict[str, None] = {}
+        step: str | None = name
+        while step is not None and step in parent_of and step not in rooted:
+            if step in path:
+                raise InvalidInputError(f"row '{step}': its derived_from leads back to it")
+            path[step] = None
+            step = parent_of[step]
+        rooted.update(path)
 
 
 def _located(paths: pa.Array, locate: Callable[[str], str]) -> pa.Array:

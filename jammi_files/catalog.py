@@ -21,8 +21,9 @@ from jammi_files.draft import CatalogCodec, Draft, merge_segments
 from jammi_files.errors import InvalidInputError, StateError, VersionNotFoundError
 from jammi_files.log import Log, key_of
 from jammi_files.operations import Operations
-from jammi_files.reads import CatalogSnapshot, admit_table, changes_between
+from jammi_files.reads import CatalogSnapshot, admit_table, changes_between, vanished
 from jammi_files.roots import open_storage
+from jammi_files.rows import Row
 from jammi_files.schema import InputAnchor, ResultTableRecord, ResultTableStatus
 from jammi_files.scope import Scope, TenantId
 from jammi_files.snapshot import Snapshot
@@ -54,8 +55,6 @@ class _Shared:
         self.log: Log[Snapshot, Draft] = Log(storage, self.codec)
         self.catalog_id = root_format.read(storage)
         self.merging = threading.Lock()
-        # The builds for which this process has written a side object, with its checkpoint.
-        self.checkpoints: dict[str, int | None] = {}
 
 
 class Catalog(Operations):
@@ -69,7 +68,8 @@ class Catalog(Operations):
         max_staleness: float = 0.0,
         _shared: _Shared | None = None,
     ) -> None:
-        if isinstance(max_staleness, bool) or not max_staleness >= 0:
+        is_number = isinstance(max_staleness, (int, float)) and not isinstance(max_staleness, bool)
+        if not is_number or not max_staleness >= 0:
             raise InvalidInputError(f"max_staleness must be seconds >= 0, not {max_staleness!r}")
         self._storage = storage
         self._scope = scope
@@ -229,7 +229,6 @@ class Catalog(Operations):
         if last is not None and number < last and not force:
             raise StateError(f"checkpoint {number} is behind {last}; pass force=True to go back")
         lease.write_state(self._storage, table_name, number)
-        self._shared.checkpoints[table_name] = number
 
     def get_checkpoint(self, table_name: str) -> int | None:
         """Return the last checkpoint; None if there is none or the row is not visible (`B161`)."""
@@ -244,9 +243,7 @@ class Catalog(Operations):
 
     def renew_lease(self, table_name: str) -> None:
         """Say that this process still builds the table; makes no version."""
-        checkpoint = self._shared.checkpoints.get(table_name)
-        lease.write_state(self._storage, table_name, checkpoint)
-        self._shared.checkpoints[table_name] = checkpoint
+        lease.write_state(self._storage, table_name, self._last_checkpoint(table_name))
 
     def plan_delete(self, table_name: str, *, cascade: bool = False) -> list[ResultTableRecord]:
         """Return what `delete_result_table` would remove, raising as it would (`B151`)."""
@@ -260,7 +257,7 @@ class Catalog(Operations):
         input_anchors: tuple[InputAnchor, ...],
     ) -> ResultTableRecord:
         """Promote a row for recovery if it is still the one that was looked at."""
-        checkpoint = Operations._last_checkpoint(self, seen.table_name)  # noqa: SLF001 - of a stranger's build
+        checkpoint = self._last_checkpoint(seen.table_name)
 
         def change(draft: Draft) -> ResultTableRecord:
             rules.require_unchanged(draft, seen)
@@ -317,18 +314,11 @@ class Catalog(Operations):
         self._merge_if_due()
         return result
 
-    def _last_checkpoint(self, table_name: str) -> int | None:
-        if table_name in self._shared.checkpoints:
-            return self._shared.checkpoints[table_name]
-        row = self._shared.log.known.get(table_name)
-        if row is not None and lease.is_mine(row.record.lease):
-            return None  # the build is this process's own and has written no side object
-        return super()._last_checkpoint(table_name)
+    def _peek(self, table_name: str) -> Row | None:
+        return self._shared.log.known.get(table_name)
 
     def _ended(self, table_name: str) -> None:
-        if table_name in self._shared.checkpoints:
-            del self._shared.checkpoints[table_name]
-            self._storage.delete(lease.key_of(table_name))
+        lease.delete_state(self._storage, table_name)
 
     def _merge_if_due(self) -> None:
         if not self._shared.log.known.merge_due:
@@ -356,12 +346,14 @@ class Catalog(Operations):
 
     def _commit_info(self, snapshot: Snapshot) -> list[CommitInfo]:
         header = snapshot.header
-        parts = [
-            table
-            for deleted in (False, True)
-            for table in snapshot.tables(since=header.version - 1, deleted=deleted)
-        ]
-        names = admit_table(parts, self._scope).column("table_name").to_pylist()
+        written = admit_table(snapshot.tables(since=header.version - 1), self._scope)
+        names = set(written.column("table_name").to_pylist())
+        with contextlib.suppress(VersionNotFoundError):
+            if "delete" in header.operation:  # the tombstones may be merged away already
+                before = self._shared.log.at(header.version - 1)
+                names |= {
+                    row.record.table_name for row, _ in vanished(before, snapshot, self._scope)
+                }
         if not names and not self._scope.admin:
             return []
         return [

@@ -122,6 +122,26 @@ def write_state(storage: Storage, table_name: str, checkpoint: int | None) -> No
     """Renew the lease and record the checkpoint."""
     state = BuildState(table_name, new_lease(), checkpoint)
     storage.replace(key_of(table_name), state.to_json_bytes())
+    _written[_written_key(storage, table_name)] = checkpoint
+
+
+def delete_state(storage: Storage, table_name: str) -> None:
+    """Remove the side object of a build that has ended."""
+    _written.pop(_written_key(storage, table_name), None)
+    storage.delete(key_of(table_name))
+
+
+def may_have_state(storage: Storage, table_name: str, held: Lease | None) -> bool:
+    """Say without I/O whether a build may have a side object: this process knows its own."""
+    return not is_mine(held) or _written_key(storage, table_name) in _written
+
+
+def last_checkpoint(storage: Storage, table_name: str, held: Lease | None) -> int | None:
+    """Return a build's last checkpoint; reads the side object only of another process's build."""
+    if is_mine(held):
+        return _written.get(_written_key(storage, table_name))
+    state = read_state(storage, table_name)
+    return None if state is None else state.checkpoint
 
 
 def names_with_state(storage: Storage) -> Iterator[str]:
@@ -129,6 +149,14 @@ def names_with_state(storage: Storage) -> Iterator[str]:
     for name in storage.list(BUILDS):
         if name.endswith(".json"):
             yield name.removesuffix(".json")
+
+
+# What this process has written: (process id, root, table) to checkpoint. A forked child has none.
+_written: dict[tuple[int, str, str], int | None] = {}
+
+
+def _written_key(storage: Storage, table_name: str) -> tuple[int, str, str]:
+    return os.getpid(), storage.root, table_name
 
 
 @functools.lru_cache(maxsize=1)

@@ -138,15 +138,30 @@ def open_segment(key: str, opener: Callable[[str], BinaryIO]) -> pq.ParquetFile:
         raise FormatError(f"segment '{key}' is damaged: {error}") from error
 
 
-def read_segment(key: str, file: pq.ParquetFile, group: int | None = None) -> pa.Table:
-    """Return a segment's rows, or those of one row group, in one chunk.
+def read_segment(key: str, file: pq.ParquetFile) -> pa.Table:
+    """Return a segment's rows in one chunk, and close the file.
 
     Raises:
         FormatError: the bytes are damaged.
     """
     try:
-        table = file.read() if group is None else file.read_row_group(group)
-        return conform(table).combine_chunks()
+        return _read(key, file.read)
+    finally:
+        file.close(force=True)
+
+
+def read_group(key: str, file: pq.ParquetFile, group: int) -> pa.Table:
+    """Return the rows of one row group in one chunk; the file stays open.
+
+    Raises:
+        FormatError: the bytes are damaged.
+    """
+    return _read(key, lambda: file.read_row_group(group))
+
+
+def _read(key: str, read: Callable[[], pa.Table]) -> pa.Table:
+    try:
+        return conform(read()).combine_chunks()
     except (pa.ArrowException, OSError, ValueError) as error:
         raise FormatError(f"segment '{key}' is damaged: {error}") from error
 

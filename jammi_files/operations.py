@@ -12,6 +12,7 @@ from jammi_files import bulk, lease, rules
 from jammi_files.draft import Draft
 from jammi_files.errors import InvalidInputError
 from jammi_files.reads import Reads
+from jammi_files.rows import Row
 from jammi_files.schema import (
     InputAnchor,
     ModelTask,
@@ -45,6 +46,10 @@ class Operations(Reads):
     @abc.abstractmethod
     def _commit(self, change: Callable[[Draft], R]) -> R:
         """Apply a rule."""
+
+    @abc.abstractmethod
+    def _peek(self, table_name: str) -> Row | None:
+        """Return the row as far as it is known without asking the storage."""
 
     @abc.abstractmethod
     def _ended(self, table_name: str) -> None:
@@ -141,8 +146,9 @@ class Operations(Reads):
         """
         wanted, count = ResultTableStatus.parse(status), require_count("row_count", row_count)
         name, scope = require_text("table_name", table_name), self.scope
+        ends = wanted.is_terminal and self._may_have_state(name)
         record = self._commit(lambda draft: rules.update_status(draft, scope, name, wanted, count))
-        if wanted.is_terminal:
+        if ends:
             self._ended(name)
         return record
 
@@ -153,9 +159,12 @@ class Operations(Reads):
             TableNotFoundError: no visible row has the name.
             StateError: the row is ``failed`` already.
         """
-        name, text, scope = require_text("table_name", table_name), str(error), self.scope
+        name, scope = require_text("table_name", table_name), self.scope
+        text = str(error).encode(errors="backslashreplace").decode()  # paths may hold surrogates
+        ends = self._may_have_state(name)
         record = self._commit(lambda draft: rules.fail(draft, scope, name, text))
-        self._ended(name)
+        if ends:
+            self._ended(name)
         return record
 
     def promote_result_table_with_manifest(
@@ -177,7 +186,7 @@ class Operations(Reads):
         name, count = require_text("table_name", table_name), require_count("row_count", row_count)
         digest = require_text("definition_hash", definition_hash)
         anchors, scope = require_anchors(input_anchors), self.scope
-        checkpoint = self._last_checkpoint(name)
+        checkpoint, ends = self._last_checkpoint(name), self._may_have_state(name)
         record = self._commit(
             lambda draft: rules.promote(
                 draft,
@@ -189,7 +198,8 @@ class Operations(Reads):
                 checkpoint=checkpoint,
             )
         )
-        self._ended(name)
+        if ends:
+            self._ended(name)
         return record
 
     def delete_result_tables_for_source(
@@ -204,9 +214,10 @@ class Operations(Reads):
             ReferencedError: a row that would stay derives from one that would go.
         """
         source, scope = require_text("source_id", source_id), self.scope
-        return self._commit(
+        removed = self._commit(
             lambda draft: rules.delete_for_source(draft, scope, source, cascade=cascade)
         )
+        return self._end_builds(removed)
 
     def delete_result_table(
         self, table_name: str, *, cascade: bool = False
@@ -219,7 +230,8 @@ class Operations(Reads):
             ReferencedError: a row that would stay derives from one that would go.
         """
         name, scope = require_text("table_name", table_name), self.scope
-        return self._commit(lambda draft: rules.delete_one(draft, scope, name, cascade=cascade))
+        removed = self._commit(lambda draft: rules.delete_one(draft, scope, name, cascade=cascade))
+        return self._end_builds(removed)
 
     def adopt_result_tables(self, records: Sequence[ResultTableRecord]) -> list[str]:
         """Insert complete rows in any status and of any tenant; return the names inserted.
@@ -231,8 +243,23 @@ class Operations(Reads):
         return self._commit(lambda draft: rules.adopt(draft, records)) if records else []
 
     def _last_checkpoint(self, table_name: str) -> int | None:
-        state = lease.read_state(self._storage, table_name)
-        return None if state is None else state.checkpoint
+        row = self._peek(table_name)
+        held = None if row is None else row.record.lease
+        return lease.last_checkpoint(self._storage, table_name, held)
+
+    def _may_have_state(self, table_name: str) -> bool:
+        row = self._peek(table_name)
+        if row is not None and row.record.status is not ResultTableStatus.BUILDING:
+            return False
+        held = None if row is None else row.record.lease
+        return lease.may_have_state(self._storage, table_name, held)
+
+    def _end_builds(self, removed: list[ResultTableRecord]) -> list[ResultTableRecord]:
+        for record in removed:
+            is_building = record.status is ResultTableStatus.BUILDING
+            if is_building and lease.may_have_state(self._storage, record.table_name, record.lease):
+                self._ended(record.table_name)
+        return removed
 
     def _stored_path(self, what: str, path: str) -> str:
         """Return a path relative to the root if it lies under it, else as it is (`B055`)."""

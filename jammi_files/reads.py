@@ -18,6 +18,7 @@ from jammi_files.rows import STORED, Row, table_of
 from jammi_files.schema import (
     ENUM_COLUMNS,
     SCHEMA,
+    AnchorKind,
     ModelTask,
     ResultTableKind,
     ResultTableRecord,
@@ -26,9 +27,9 @@ from jammi_files.schema import (
     require_sound,
 )
 from jammi_files.scope import Scope
-from jammi_files.snapshot import Snapshot, vanished
+from jammi_files.snapshot import Snapshot
 from jammi_files.timestamps import format_timestamp, parse_instant
-from jammi_files.validation import require_count, require_text
+from jammi_files.validation import require_count, require_strings, require_text
 
 _log = logging.getLogger("jammi_files")
 
@@ -84,11 +85,13 @@ class Reads(abc.ABC):
         """
         equal = {
             "task": None if task is None else ModelTask.parse(task),
-            "model_id": model_id,
+            "model_id": None if model_id is None else require_text("model_id", model_id),
             "kind": None if kind is None else ResultTableKind.parse(kind),
             "status": None if status is None else ResultTableStatus.parse(status),
-            "key_column": key_column,
-            "text_columns": None if text_columns is None else tuple(text_columns),
+            "key_column": None if key_column is None else require_text("key_column", key_column),
+            "text_columns": None
+            if text_columns is None
+            else require_strings("text_columns", text_columns),
         }
         equal = {name: value for name, value in equal.items() if value is not None}
         after = "" if created_after is None else _instant(created_after)
@@ -186,13 +189,21 @@ class Reads(abc.ABC):
         Other reads leave them out; `scan` shows them as they are.
         """
         snapshot, scope = self._seen()
+        columns = ["table_name", "input_anchors", *ENUM_COLUMNS]
+        table = self.scan(columns=columns).combine_chunks()
         odd = [
-            (~pc.field(column).isin([member.value for member in enum]))
+            pc.indices_nonzero(pc.invert(pc.is_in(table.column(column), pa.array(list(enum)))))
             for column, enum in ENUM_COLUMNS.items()
         ]
-        names = self.scan(odd[0] | odd[1] | odd[2], ["table_name"]).column(0).to_pylist()
-        rows = [snapshot.get(name) for name in names]
-        return [row.record for row in rows if row is not None and scope.sees(row.record.tenant_id)]
+        anchors = table.column("input_anchors")
+        kinds = pc.struct_field(pc.list_flatten(anchors), "kind")
+        unknown = pc.invert(pc.is_in(kinds, pa.array(list(AnchorKind))))
+        odd.append(pc.list_parent_indices(anchors).filter(unknown))
+        positions = {position for each in odd for position in each.to_pylist()}
+        at = pa.array(sorted(positions), pa.int64())
+        names = table.column("table_name").take(at).to_pylist()
+        rows = (_seen_row(snapshot, name, scope) for name in names)
+        return [row.record for row in rows if row is not None]
 
     def _resolve_named(self, source_id: str, table_name: str) -> ResultTableRecord:
         record = self.get_result_table(table_name)
@@ -288,12 +299,38 @@ def _instant(value: str | dt.datetime) -> str:
 def changes_between(old: Snapshot, new: Snapshot, scope: Scope) -> pa.Table:
     """Return what differs between two versions as the scope sees it; see `Catalog.changes`."""
     live = admit_table(new.tables(since=old.version), scope, "seq")
-    before = [old.get(name) for name in live.column("table_name").to_pylist()]
-    kinds = ["insert" if row is None else "update" for row in before]
-    dead = [row._replace(seq=version) for row, version in vanished(old, new)]
+    kinds = [
+        "update" if _seen_row(old, name, scope) else "insert"
+        for name in live.column("table_name").to_pylist()
+    ]
+    dead = [row._replace(seq=version) for row, version in vanished(old, new, scope)]
     gone = admit_table([table_of(dead)], scope, "seq")
     table = pa.concat_tables([live, gone])
     kinds += ["delete"] * gone.num_rows
     columns = [pa.array(kinds, pa.string()), table.column("seq")]
     columns += [table.column(name) for name in SCHEMA.names]
     return pa.table(columns, names=["change_type", "version", *SCHEMA.names])
+
+
+def vanished(old: Snapshot, new: Snapshot, scope: Scope) -> Iterator[tuple[Row, int]]:
+    """Yield the rows that the scope sees in ``old`` and not in ``new``, and what version did it.
+
+    Where a merge has dropped the tombstone, the version is that of ``new``.
+    """
+    names = set(old.inline)
+    for segment in old.runs.segments:
+        if segment not in new.runs.segments:
+            names.update(segment.table.column("table_name").to_pylist())
+    for deleted in (False, True):
+        for table in new.tables(since=old.version, deleted=deleted):
+            names.update(table.column("table_name").to_pylist())
+    for name in names:
+        row = _seen_row(old, name, scope)
+        if row is not None and _seen_row(new, name, scope) is None:
+            successor = new.lookup(name)
+            yield row, new.version if successor is None else successor.seq
+
+
+def _seen_row(snapshot: Snapshot, name: str, scope: Scope) -> Row | None:
+    row = snapshot.get(name)
+    return row if row is not None and scope.sees(row.record.tenant_id) else None

@@ -180,7 +180,7 @@ def _apply(catalog: Catalog, artifacts: Artifacts, decision: _Decision) -> None:
         catalog.fail_unchanged(record, f"recovery: {decision.action.reason}")
     if step is RecoveryStep.REAP:
         artifacts.remove(record)  # only now: the row can no longer become ready
-    catalog.storage.delete(lease.key_of(record.table_name))
+    lease.delete_state(catalog.storage, record.table_name)
 
 
 def _table_of_temp(name: str) -> str:

@@ -6,7 +6,6 @@ import os
 import re
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import unquote
 
 from jammi_files.errors import InvalidInputError, StorageError
 from jammi_files.local import LocalStorage
@@ -38,7 +37,7 @@ def open_storage(
         return LocalStorage(text, durability)
     scheme = match[1].lower()
     if scheme == "file":
-        return LocalStorage(unquote(text[len("file://") :]), durability)
+        return LocalStorage(text[len("file://") :], durability)
     if storage_options:
         msg = f"{scheme}:// takes no storage_options, got {sorted(storage_options)}"
         raise InvalidInputError(msg)

@@ -152,7 +152,7 @@ class InputAnchor:
 
     def to_dict(self) -> dict[str, str]:
         """Return the JSON form, keys in the order source, anchor, kind (`B085`)."""
-        return {"source": self.source, "anchor": self.anchor, "kind": self.kind.value}
+        return {"source": self.source, "anchor": self.anchor, "kind": str(self.kind)}
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Self:

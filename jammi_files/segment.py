@@ -253,12 +253,15 @@ class _RowGroups:
         ]
         self._loaded: dict[int, Segment] = {}
 
+    def __del__(self) -> None:
+        self._file.close(force=True)
+
     def lookup(self, name: str) -> Row | None:
         group = bisect_right(self._least, name) - 1
         if group < 0:
             return None
         if group not in self._loaded:
-            table = manifest.read_segment(self._key, self._file, group)
+            table = manifest.read_group(self._key, self._file, group)
             info = manifest.describe_segment(self._key, table)
             self._loaded[group] = Segment(info, table=table)
         return self._loaded[group].lookup(name)

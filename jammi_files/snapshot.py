@@ -230,24 +230,6 @@ def empty_snapshot() -> Snapshot:
     return Snapshot(header, Runs(()), {})
 
 
-def vanished(old: Snapshot, new: Snapshot) -> Iterator[tuple[Row, int]]:
-    """Yield the rows live in ``old`` and not in ``new``, each with the version that removed it.
-
-    Where a merge has dropped the tombstone, the version is that of ``new``.
-    """
-    names = set(old.inline)
-    for segment in old.runs.segments:
-        if segment not in new.runs.segments:
-            names.update(segment.table.column("table_name").to_pylist())
-    for table in new.tables(since=old.version, deleted=True):
-        names.update(table.column("table_name").to_pylist())
-    for name in names:
-        row = old.get(name)
-        if row is not None and new.get(name) is None:
-            tombstone = new.lookup(name)
-            yield row, new.version if tombstone is None else tombstone.seq
-
-
 def _is_embedding(record: ResultTableRecord) -> bool:
     return (
         record.status is ResultTableStatus.READY

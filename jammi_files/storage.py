@@ -15,7 +15,6 @@ import abc
 import contextlib
 from types import TracebackType
 from typing import Any, BinaryIO, Literal, Self
-from urllib.parse import unquote
 
 from jammi_files.errors import InvalidInputError, StateError
 
@@ -116,11 +115,7 @@ class Storage(abc.ABC):
     def relative(self, location: str) -> str:
         """Return the key of a location under this root, any other location as it is (`B055`)."""
         prefix = self.url("")
-        text = (
-            unquote(location.removeprefix("file://"))
-            if location.startswith("file://")
-            else location
-        )
+        text = location.removeprefix("file://")
         return text[len(prefix) :] if text.startswith(prefix) and text != prefix else location
 
 

@@ -37,7 +37,7 @@ def parse_timestamp(text: str) -> int:
     Raises:
         InvalidInputError: the text is no UTC timestamp, or outside the years 1677 to 2262.
     """
-    match = _TEXT.fullmatch(text)
+    match = _TEXT.fullmatch(text) if isinstance(text, str) else None
     if match is None:
         msg = f"'{text}' is not a UTC timestamp; expected e.g. 2026-11-22T21:49:53.517770075Z"
         raise InvalidInputError(msg)

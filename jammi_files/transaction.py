@@ -8,6 +8,7 @@ from typing import TypeVar
 from jammi_files.draft import Draft
 from jammi_files.errors import StateError
 from jammi_files.operations import Operations
+from jammi_files.rows import Row
 from jammi_files.scope import Scope
 from jammi_files.snapshot import Snapshot
 from jammi_files.storage import Storage
@@ -49,6 +50,9 @@ class Transaction(Operations):
         except BaseException:
             draft.rollback(mark)
             raise
+
+    def _peek(self, table_name: str) -> Row | None:
+        return self._open_draft().get(table_name)
 
     def _ended(self, table_name: str) -> None:
         self.ended.append(table_name)

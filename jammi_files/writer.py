@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jammi_files.artifacts import Artifact
-from jammi_files.errors import AlreadyExistsError, InvalidInputError, StateError
+from jammi_files.errors import AlreadyExistsError, InvalidInputError, StateError, StorageError
 from jammi_files.lease import LEASE_SECONDS
 from jammi_files.storage import ObjectWriter
 
@@ -36,9 +36,14 @@ class ResultWriter:
         self._sink = _HashingSink(target)
         self._target = target
         self._schema = schema
-        self._parquet: pq.ParquetWriter | None = pq.ParquetWriter(
-            self._sink, schema, compression=compression
-        )
+        self._parquet: pq.ParquetWriter | None = None
+        try:
+            self._parquet = pq.ParquetWriter(self._sink, schema, compression=compression)
+        except (pa.ArrowException, TypeError, ValueError, OSError) as error:
+            target.abort()
+            if isinstance(error, StorageError):
+                raise
+            raise InvalidInputError(f"Parquet cannot hold this schema: {error}") from error
         self._renew = renew
         self._closed = closed
         self._renewed = time.monotonic()

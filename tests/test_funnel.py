@@ -354,7 +354,7 @@ def crash_before_commit(store, name, monkeypatch):
 
 
 def test_finalize_again(store, monkeypatch):
-    """`B082`, `B090`: an equal sidecar that a cut off finalize left is kept; the row is promoted."""
+    """`B082`, `B090`: an equal sidecar left by a cut off finalize is kept; the row is promoted."""
     name = store.create_table(*TABLE).table_name
     write(store, name)
     crash_before_commit(store, name, monkeypatch)

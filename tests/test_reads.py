@@ -286,6 +286,8 @@ def test_resolve(catalog, task):
     """`B152` to `B155`: the newest ready model embedding wins, never the greatest name."""
     make_ready(catalog, "zzz_model", task=task)
     make_ready(catalog, "aaa_model", task=task)
+    make_ready(catalog, "deleted", task=task)
+    catalog.delete_result_table("deleted")
     make_ready(catalog, "graph", task=task, kind="neighbor_graph")
     make_ready(catalog, "join", task=task, kind="asof_join")
     make_ready(catalog, "other task", task="classification")
