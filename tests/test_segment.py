@@ -1,0 +1,238 @@
+"""One sorted run: its indexes against a look at every row, loaded whole or by row group."""
+
+from __future__ import annotations
+
+import io
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.stored import NAMES, record, segment
+
+from jammi_files import FormatError, InputAnchor, manifest
+from jammi_files.rows import Row
+from jammi_files.schema import ModelTask, ResultTableKind, ResultTableStatus
+from jammi_files.segment import Postings, Segment, SortedIndex
+
+WORDS = ["", "a", "aa", "b", "é", "日", "\U0001f600", "z" * 70, "\x00", "\uffff"]
+VALUES = st.lists(st.sampled_from(WORDS), max_size=300)
+READY = ResultTableStatus.READY
+
+
+def at(values, key):
+    return [position for position, value in enumerate(values) if value == key]
+
+
+# --- indexes
+
+
+@settings(deadline=None)
+@given(VALUES, st.sampled_from([*WORDS, "absent", "A", "\U0010ffff"]))
+def test_sorted_index(values, key):
+    """A sorted index finds every row of a value and no other, over blocks and code points."""
+    index = SortedIndex(pa.array(values, pa.string()))
+    found = index.find(key)
+    assert sorted(found) == at(values, key)
+    assert len(found) == len(list(found))
+
+
+@settings(deadline=None)
+@given(VALUES, st.sampled_from([*WORDS, "absent"]))
+def test_ordered_index(values, key):
+    """An index over sorted values gives positions in their order, as a range."""
+    values.sort()
+    found = SortedIndex(pa.array(values, pa.string()), ordered=True).find(key)
+    assert list(found) == at(values, key)
+
+
+@settings(deadline=None)
+@given(VALUES, st.randoms(use_true_random=False), st.sampled_from(WORDS))
+def test_index_of_some_rows(values, random, key):
+    """An index over chosen rows answers with their positions in the whole."""
+    rows = list(range(1000, 1000 + len(values)))
+    random.shuffle(rows)
+    found = SortedIndex(pa.array(values, pa.string()), pa.array(rows, pa.int64())).find(key)
+    assert sorted(found) == sorted(rows[position] for position in at(values, key))
+
+
+@settings(deadline=None)
+@given(st.lists(st.sampled_from([*WORDS, None]), max_size=300), st.sampled_from([*WORDS, "absent"]))
+def test_postings(values, key):
+    """Postings find every row of a value, nulls and unused dictionary entries aside."""
+    unused = pa.array(["unused", *values], pa.string()).dictionary_encode().slice(1)
+    for column in (pa.array(values, pa.string()).dictionary_encode(), unused):
+        found = Postings(column).find(key)
+        assert sorted(found) == at(values, key)
+        assert list(Postings(column).find("unused")) == []
+
+
+@pytest.mark.parametrize("count", [0, 1, 63, 64, 65, 128, 129, 1000])
+def test_block_borders(count):
+    """Rows at the borders of blocks are found like any other."""
+    values = [f"{number:04}" for number in range(count)]
+    index = SortedIndex(pa.array(values, pa.string()), ordered=True)
+    assert all(list(index.find(value)) == [position] for position, value in enumerate(values))
+    assert list(index.find("")) == list(index.find("9999x")) == []
+
+
+# --- segments
+
+SOURCES = st.sampled_from(["docs", "Docs", "é", ""])
+ANCHORS = st.lists(
+    st.builds(
+        InputAnchor, st.sampled_from(["docs", "x", "日"]), st.just("1"), st.just("mutable_version")
+    ),
+    max_size=3,
+)
+
+
+@st.composite
+def drawn_rows(draw):
+    names = draw(st.lists(NAMES, min_size=1, max_size=40, unique=True))
+    return [
+        Row(
+            record(
+                name,
+                draw(st.integers(1, 5)),
+                source_id=draw(SOURCES),
+                derived_from=draw(st.none() | NAMES),
+                definition_hash=draw(st.none() | st.sampled_from(["h1", "h2"])),
+                status=draw(st.sampled_from(ResultTableStatus)),
+                kind=draw(st.sampled_from(ResultTableKind)),
+                task=draw(st.sampled_from(ModelTask)),
+                input_anchors=draw(st.none() | ANCHORS.map(tuple)),
+            ),
+            seq,
+        )
+        for seq, name in enumerate(names, start=1)
+    ]
+
+
+def stored(run, opener=None):
+    """Return the segment as another process finds it: on disk, nothing loaded."""
+    data = manifest.encode_segment(run.table)
+    opened = []
+
+    def open_file():
+        opened.append(run.info.key)
+        return manifest.open_segment(run.info.key, lambda _: io.BytesIO(data))
+
+    found = Segment(run.info, opener or open_file)
+    return found, opened
+
+
+VALUE_OF = {
+    "source_id": lambda r: [r.source_id],
+    "derived_from": lambda r: [r.derived_from],
+    "definition_hash": lambda r: [r.definition_hash],
+    "status": lambda r: [r.status.value],
+    "anchor": lambda r: [anchor.source for anchor in r.input_anchors or ()],
+}
+
+
+@settings(max_examples=40, deadline=None)
+@given(drawn_rows())
+def test_positions(rows):
+    """Every index of a segment finds what a look at every row finds, each row once."""
+    run = segment(rows)
+    for opened in (run, stored(run)[0]):
+        for column, values_of in VALUE_OF.items():
+            keys = {value for row in rows for value in values_of(row.record)} - {None} | {"absent"}
+            for key in keys:
+                found = [opened.row(p).record.table_name for p in opened.positions(column, key)]
+                expected = [r.record.table_name for r in rows if key in values_of(r.record)]
+                assert sorted(found) == sorted(expected)
+
+
+@settings(max_examples=40, deadline=None)
+@given(drawn_rows(), SOURCES)
+def test_embedding_positions(rows, source):
+    """`B152`, `B153`: ready embeddings of kind model come newest first, ties by greatest name."""
+    wanted = [
+        row.record
+        for row in rows
+        if (row.record.source_id, row.record.status) == (source, READY)
+        and row.record.kind is ResultTableKind.MODEL
+        and row.record.task.is_embedding
+    ]
+    wanted.sort(key=lambda r: (r.created_at, r.table_name), reverse=True)
+    opened, _ = stored(segment(rows))
+    found = [opened.row(position).record for position in opened.positions("embedding", source)]
+    assert found == wanted
+
+
+@settings(max_examples=40, deadline=None)
+@given(drawn_rows(), NAMES)
+@pytest.mark.parametrize("group_rows", [1, 3, 16_384])
+def test_lookup(group_rows, rows, other):
+    """A name's row is found whether the segment is loaded whole or read by row group."""
+    patch = pytest.MonkeyPatch()
+    with patch.context() as patched:
+        patched.setattr(manifest, "ROW_GROUP_ROWS", group_rows)
+        run = segment(rows)
+        by_name = {row.record.table_name: row for row in rows}
+        for opened in (run, stored(run)[0]):
+            assert {name: opened.lookup(name) for name in by_name} == by_name
+            assert opened.lookup(other) == by_name.get(other)
+        loaded, _ = stored(run)
+        assert [loaded.row(p) for p in range(len(rows))] == [by_name[n] for n in sorted(by_name)]
+        assert all(loaded.seq(loaded.position(n)) == row.seq for n, row in by_name.items())
+
+
+def test_loading_is_lazy(monkeypatch):
+    """A name outside a segment's range opens nothing; one inside opens its file once."""
+    monkeypatch.setattr(manifest, "ROW_GROUP_ROWS", 2)
+    found, opened = stored(segment(Row(record(name, 1), 1) for name in "bcdefg"))
+    assert found.lookup("a") is found.lookup("h") is found.position("zz") is None
+    assert opened == []
+    assert found.lookup("c").record.table_name == "c"
+    assert found.lookup("ca") is None
+    assert found.lookup("g").record.table_name == "g"
+    assert len(opened) == 1
+
+
+@settings(max_examples=40, deadline=None)
+@given(drawn_rows(), st.sets(NAMES, max_size=20))
+def test_without(rows, names):
+    """A segment without some names has exactly the other rows, and describes itself anew."""
+    run = segment(rows)
+    rest = run.without(names)
+    expected = {r.record.table_name: r for r in rows if r.record.table_name not in names}
+    if not expected:
+        assert rest is None
+        return
+    assert {name: rest.lookup(name) for name in expected} == expected
+    assert all(rest.lookup(name) is None for name in names)
+    assert rest.info.rows == len(expected)
+    assert (rest.info.min_name, rest.info.max_name) == (min(expected), max(expected))
+    assert (rest is run) is (len(expected) == len(rows))
+
+
+def test_damage_shows_at_the_first_use():
+    """A missing or damaged segment is an error that names it, when something first needs it."""
+    run = segment([Row(record("t", 1), 1)])
+
+    def missing(key):
+        raise FileNotFoundError(key)
+
+    openers = [
+        lambda: manifest.open_segment(run.info.key, missing),
+        lambda: manifest.open_segment(run.info.key, lambda _: io.BytesIO(b"PAR1" * 9)),
+    ]
+    for opener in openers:
+        for use in (
+            lambda s: s.lookup("t"),
+            lambda s: s.table,
+            lambda s: s.positions("source_id", "docs"),
+        ):
+            with pytest.raises(FormatError, match=run.info.key):
+                use(Segment(run.info, opener))
+
+
+def test_many_cached_rows(monkeypatch):
+    """The cache of single rows is bounded and never wrong."""
+    monkeypatch.setattr("jammi_files.segment._CACHED_ROWS", 3)
+    run = segment(Row(record(f"t{number}", number), number) for number in range(9))
+    for _ in range(2):
+        assert [run.row(p).record.table_name for p in range(9)] == [f"t{n}" for n in range(9)]
