@@ -3,6 +3,7 @@
 A directory is the whole system: `connect` opens one. FORMAT.md, beside this file, is the contract.
 """
 
+from jammi_files.cache import CacheOutcome, CachePolicy
 from jammi_files.catalog import Catalog, CommitInfo
 from jammi_files.descriptor_parts import (
     AnnCandidates,
@@ -40,6 +41,15 @@ from jammi_files.errors import (
     UnsupportedVersionError,
     VersionNotFoundError,
 )
+from jammi_files.explain import Difference, MissExplanation, StaleExplanation
+from jammi_files.file_versions import dataset_version, directory_version, file_version
+from jammi_files.fingerprints import (
+    object_version,
+    source_anchor,
+    source_version,
+    source_versions,
+    unpinned_anchor,
+)
 from jammi_files.funnel import ResultTableInfo
 from jammi_files.lineage import LineageEdge
 from jammi_files.materialization import (
@@ -56,6 +66,20 @@ from jammi_files.materialization import (
     definition_hash,
 )
 from jammi_files.reads import CatalogSnapshot
+from jammi_files.reasons import (
+    AncestorStale,
+    CurrentAnchor,
+    DefinitionChanged,
+    Fresh,
+    InputAdvanced,
+    InputSuperseded,
+    InputVanished,
+    NotReady,
+    OpenInput,
+    Stale,
+    Unattested,
+    Undecidable,
+)
 from jammi_files.recovery import RecoveryAction, RecoveryReport, RecoveryStep
 from jammi_files.schema import (
     AnchorKind,
@@ -67,30 +91,41 @@ from jammi_files.schema import (
 )
 from jammi_files.scope import TenantId
 from jammi_files.store import ResultStore, Verification, connect
+from jammi_files.table_versions import delta_version, git_version, iceberg_version
 
 __all__ = [
     "AlreadyExistsError",
+    "AncestorStale",
     "AnchorKind",
     "AnnCandidates",
     "AsofJoin",
     "AsofTolerance",
+    "CacheOutcome",
+    "CachePolicy",
     "Catalog",
     "CatalogSnapshot",
     "CommitInfo",
     "CommitUnknownError",
     "ConflictError",
     "ContextSet",
+    "CurrentAnchor",
+    "DefinitionChanged",
     "DependencyCycleError",
     "Device",
+    "Difference",
     "EdgeCandidates",
     "EdgeGather",
     "Embedding",
     "External",
     "FormatError",
+    "Fresh",
     "GraphPropagation",
     "HybridCandidates",
     "Inference",
+    "InputAdvanced",
     "InputAnchor",
+    "InputSuperseded",
+    "InputVanished",
     "InvalidInputError",
     "JammiFilesError",
     "Lineage",
@@ -100,6 +135,7 @@ __all__ = [
     "MaterializationEnv",
     "MaterializationManifest",
     "Mismatch",
+    "MissExplanation",
     "MissingArtifact",
     "MissingManifest",
     "ModelIdentity",
@@ -107,7 +143,9 @@ __all__ = [
     "NeighborGraph",
     "NeighborGraphEdges",
     "NotFoundError",
+    "NotReady",
     "NotRecomputableError",
+    "OpenInput",
     "RecoveryAction",
     "RecoveryReport",
     "RecoveryStep",
@@ -118,14 +156,29 @@ __all__ = [
     "ResultTableKind",
     "ResultTableRecord",
     "ResultTableStatus",
+    "Stale",
+    "StaleExplanation",
     "StateError",
     "StorageError",
     "TableNotFoundError",
     "TenantId",
+    "Unattested",
+    "Undecidable",
     "UnsupportedVersionError",
     "Verification",
     "VersionNotFoundError",
     "artifact_digest",
     "connect",
+    "dataset_version",
     "definition_hash",
+    "delta_version",
+    "directory_version",
+    "file_version",
+    "git_version",
+    "iceberg_version",
+    "object_version",
+    "source_anchor",
+    "source_version",
+    "source_versions",
+    "unpinned_anchor",
 ]

@@ -1,0 +1,170 @@
+"""The asking half of `ResultStore`: what can be reused, what still holds, and why not.
+
+Nothing here writes or computes. Each call looks at one version of the catalog.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Executor
+
+import pyarrow as pa
+
+from jammi_files import cache, explain, freshness, sweep
+from jammi_files.cache import Verify
+from jammi_files.descriptors import Descriptor
+from jammi_files.errors import InvalidInputError
+from jammi_files.evidence import Resolvers
+from jammi_files.explain import MissExplanation, StaleExplanation
+from jammi_files.funnel import Funnel
+from jammi_files.materialization import MaterializationEnv, definition_hash
+from jammi_files.reasons import Staleness
+from jammi_files.schema import InputAnchor, ResultTableRecord
+
+
+class Answers(Funnel):
+    """Cache lookups, freshness and explanations."""
+
+    def lookup_cached(self, definition_hash: str, inputs: Sequence[InputAnchor]) -> str | None:
+        """Return the newest ready table of this definition over these inputs (`B112` to `B117`).
+
+        Inputs are compared as a multiset; an unpinned one is always a miss. Only the catalog is
+        asked, so the table's data may be gone (`B120`); own and GLOBAL tables count (`B121`).
+        """
+        return cache.lookup(self.catalog, definition_hash, inputs)
+
+    def probe_cache(
+        self,
+        definition_hash: str,
+        inputs: Sequence[InputAnchor],
+        *,
+        verify: Verify | None = None,
+    ) -> ResultTableRecord | None:
+        """Return the newest exact match whose data can be read (`B118`, `B119`, `B126`).
+
+        A match whose data is gone is passed over for the next newest; with ``verify="size"`` also
+        one that was truncated or appended to, with ``"digest"`` one that differs from what its
+        sidecar attests in any byte. A hit on a warm handle costs two stats: of the next version and
+        of the data.
+
+        Raises:
+            InvalidInputError: another ``verify``.
+        """
+        return cache.probe(self.catalog, self._artifacts, definition_hash, inputs, verify)
+
+    def staleness(
+        self,
+        table_name: str,
+        current_definition: str | None = None,
+        *,
+        resolvers: Resolvers | None = None,
+        check_bytes: bool = True,
+    ) -> Staleness:
+        """Say whether a table still holds, and if not why (`B232` to `B245`).
+
+        Reasons come in this order: the table itself, its definition against
+        ``current_definition`` (None compares inputs only and says so), its inputs in anchor order,
+        then its ancestors, nearest first, each with the path to it. An input or ancestor that
+        nobody can look at makes the answer `Undecidable`, never `Fresh`, unless ``resolvers``
+        decides it: by anchor kind, a function from the source to its present version, or for
+        ``unpinned_at_instant`` to the instant of its last change. None from it means that it cannot
+        tell; `NotFoundError` or `FileNotFoundError`, that the source is gone.
+
+        With ``check_bytes`` each ancestor's data must exist (one stat) and its sidecar is read once
+        for digest and descriptor; without it a ready row is trusted, and an input is superseded
+        only by a result of the same definition hash.
+
+        Raises:
+            TableNotFoundError: no visible row has the name (`B240`).
+            DependencyCycleError: the table is its own ancestor, or an ancestor is.
+            InvalidInputError: a resolver for an unknown kind, or one that returned no version.
+        """
+        return freshness.staleness(
+            self.catalog.snapshot(),
+            self._artifacts,
+            table_name,
+            current_definition,
+            resolvers=resolvers,
+            check_bytes=check_bytes,
+        )
+
+    def staleness_all(
+        self,
+        *,
+        resolvers: Resolvers | None = None,
+        check_bytes: bool = True,
+        executor: Executor | None = None,
+    ) -> pa.Table:
+        """Judge the inputs of every visible ready table in one pass, oldest first.
+
+        Columns: ``table_name``, ``staleness`` (as in `staleness`, definitions not compared),
+        ``reasons`` (``reason``, ``source``, ``recorded``, ``current``, ``newer``, ``ancestor``),
+        ``unpinned``, ``explanation``. What an input passes on is one reason ``ancestor_stale`` with
+        the input as ``source`` and as ``ancestor`` the result that has the cause. Storage is
+        asked only with ``check_bytes``, once per distinct parent; ``executor`` does that at once.
+
+        Raises:
+            DependencyCycleError: a table is its own ancestor.
+        """
+        return sweep.staleness_all(
+            self.catalog.snapshot(),
+            self._artifacts,
+            resolvers=resolvers,
+            check_bytes=check_bytes,
+            executor=executor,
+        )
+
+    def explain(
+        self,
+        table_name: str,
+        current_definition: str | None = None,
+        *,
+        resolvers: Resolvers | None = None,
+        check_bytes: bool = True,
+    ) -> StaleExplanation:
+        """Say in words why a table holds or not: `explain_stale` for a name."""
+        verdict = self.staleness(
+            table_name, current_definition, resolvers=resolvers, check_bytes=check_bytes
+        )
+        return StaleExplanation(table_name, verdict)
+
+    def explain_stale(
+        self,
+        table_name: str,
+        descriptor: Descriptor | None = None,
+        env: MaterializationEnv | None = None,
+        *,
+        resolvers: Resolvers | None = None,
+        check_bytes: bool = True,
+    ) -> StaleExplanation:
+        """Say why a table holds or not, and which fields of its definition changed.
+
+        Give the descriptor and environment with which it would be produced now, or neither.
+
+        Raises:
+            InvalidInputError: one of them without the other.
+            FormatError: the table's sidecar is damaged; and as `staleness`.
+        """
+        if (descriptor is None) != (env is None):
+            raise InvalidInputError("give descriptor and env, or neither")
+        if descriptor is None or env is None:
+            return self.explain(table_name, resolvers=resolvers, check_bytes=check_bytes)
+        current = definition_hash(descriptor, env)
+        told = self.explain(table_name, current, resolvers=resolvers, check_bytes=check_bytes)
+        sidecar = self._artifacts.read_sidecar(self._record(table_name))
+        if sidecar is None:
+            return told
+        differences = tuple(explain.definition_differences(sidecar, descriptor, env))
+        return StaleExplanation(table_name, told.staleness, differences)
+
+    def explain_miss(
+        self, descriptor: Descriptor, env: MaterializationEnv, inputs: Sequence[InputAnchor]
+    ) -> MissExplanation:
+        """Say why nothing can be reused: what the nearest table has differently, field by field.
+
+        Raises:
+            InvalidInputError: as `definition_hash`.
+        """
+        return explain.explain_miss(
+            self.catalog.snapshot(), self._artifacts, descriptor, env, inputs
+        )
