@@ -67,19 +67,19 @@ def openlineage_events(
     reads: Reads, artifacts: Artifacts, table_name: str | None, *, read_files: bool
 ) -> list[dict[str, Any]]:
     """Return one event for each ready result, or for one; see `ResultStore.openlineage_events`."""
-    namespace = namespace_of(artifacts.storage.root)
+    namespace = uri_of(artifacts.storage.root)
     return [
         run_event(
             record,
             look(artifacts, record) if read_files else Found(),
             namespace,
-            artifacts.url(record.parquet_path),
+            uri_of(artifacts.url(record.parquet_path)),
         )
         for record in _published(reads, table_name)
     ]
 
 
-def run_event(record: ResultTableRecord, found: Found, namespace: str, url: str) -> dict[str, Any]:
+def run_event(record: ResultTableRecord, found: Found, namespace: str, uri: str) -> dict[str, Any]:
     """Return the OpenLineage event ``COMPLETE`` of the run that made a ready result.
 
     Results and raw sources are datasets of one ``namespace``, named as anchors name them, so that
@@ -87,7 +87,7 @@ def run_event(record: ResultTableRecord, found: Found, namespace: str, url: str)
     task, kind and model; each result is one run of it.
     """
     job = f"{record.kind}/{record.task}/{record.source_id}/{record.model_id}"
-    output = _output(record, found, namespace, url)
+    output = _output(record, found, namespace, uri)
     return {
         "eventTime": record.completed_at or record.created_at,
         "eventType": "COMPLETE",
@@ -106,9 +106,9 @@ def run_id(record: ResultTableRecord, namespace: str) -> uuid.UUID:
     return uuid.uuid5(uuid.NAMESPACE_URL, name)
 
 
-def namespace_of(root: str) -> str:
-    """Return the OpenLineage namespace of a root: its URL."""
-    return root if "://" in root else Path(root).as_uri()
+def uri_of(place: str) -> str:
+    """Return the URI of a root, which is its namespace, or of an object."""
+    return place if "://" in place else Path(place).as_uri()
 
 
 def statement(record: ResultTableRecord, sidecar: MaterializationManifest) -> dict[str, Any]:
@@ -188,8 +188,8 @@ def _inputs(anchors: Iterable[InputAnchor], namespace: str) -> Iterator[dict[str
         yield _dataset(namespace, source, facets)
 
 
-def _output(record: ResultTableRecord, found: Found, namespace: str, url: str) -> dict[str, Any]:
-    facets = {"dataSource": _facet("dataSource", {"name": namespace, "uri": url})}
+def _output(record: ResultTableRecord, found: Found, namespace: str, uri: str) -> dict[str, Any]:
+    facets = {"dataSource": _facet("dataSource", {"name": namespace, "uri": uri})}
     if found.schema is not None:
         fields = [{"name": field.name, "type": str(field.type)} for field in found.schema]
         facets["schema"] = _facet("schema", {"fields": fields})

@@ -326,7 +326,7 @@ def test_event_of_a_build(store):
     assert output["facets"]["schema"]["fields"] == fields
     sidecar = store.read_materialization_manifest(name)
     assert output["facets"]["version"]["datasetVersion"] == sidecar.artifact
-    assert output["facets"]["dataSource"]["uri"] == store.url(name)
+    assert output["facets"]["dataSource"]["uri"] == Path(store.url(name)).as_uri()
     counted = output["outputFacets"]["outputStatistics"]
     size = (Path(store.root) / f"{name}.parquet").stat().st_size
     assert (counted["rowCount"], counted["size"]) == (3, size)
