@@ -9,7 +9,12 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 
 import pyarrow as pa
 
-from jammi_files.errors import InvalidInputError, JammiFilesError, StateError
+from jammi_files.errors import (
+    CommitUnknownError,
+    InvalidInputError,
+    JammiFilesError,
+    StateError,
+)
 from jammi_files.materialization import MaterializationManifest
 from jammi_files.writer import ResultWriter, as_table
 
@@ -106,6 +111,10 @@ class Build(Generic[C]):
             return
         try:
             self._finish()
+        except CommitUnknownError as unknown:
+            # Never clean up here: the result may be ready. If it is not, recovery makes it so.
+            unknown.add_note(f"'{self.table_name}' is complete; recover() settles its state")
+            raise
         except BaseException as failure:
             self._give_up(failure)
             raise

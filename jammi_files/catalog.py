@@ -8,42 +8,39 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import logging
 import os
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import pyarrow as pa
 
 from jammi_files import lease, manifest, root_format, rules
 from jammi_files.draft import CatalogCodec, Draft, merge_segments
-from jammi_files.errors import InvalidInputError, StateError, VersionNotFoundError
-from jammi_files.log import Log, key_of
+from jammi_files.errors import (
+    InvalidInputError,
+    JammiFilesError,
+    StateError,
+)
+from jammi_files.history import CommitInfo, find_version_at, read_history
+from jammi_files.log import Log
 from jammi_files.operations import Operations
-from jammi_files.reads import CatalogSnapshot, admit_table, changes_between, vanished
+from jammi_files.reads import CatalogSnapshot, changes_between
 from jammi_files.roots import open_storage
 from jammi_files.rows import Row
 from jammi_files.schema import InputAnchor, ResultTableRecord, ResultTableStatus
 from jammi_files.scope import Scope, TenantId
 from jammi_files.snapshot import Snapshot
 from jammi_files.storage import Durability, Storage
-from jammi_files.timestamps import format_timestamp, parse_instant
+from jammi_files.timestamps import parse_instant
 from jammi_files.transaction import Transaction
 from jammi_files.validation import require_count
 
 R = TypeVar("R")
 
-
-class CommitInfo(NamedTuple):
-    """One entry of `Catalog.history`; ``tables`` are the visible names that it changed."""
-
-    version: int
-    commit_id: str
-    operation: str
-    committed_at: str
-    writer: str
-    tables: tuple[str, ...]
+_log = logging.getLogger("jammi_files")
 
 
 class _Shared:
@@ -161,7 +158,7 @@ class Catalog(Operations):
         if version is not None and as_of is not None:
             raise InvalidInputError("give version or as_of, not both")
         if as_of is not None:
-            version = self._version_at(parse_instant(as_of))
+            version = find_version_at(self._shared.log, parse_instant(as_of))
         if version is None:
             return CatalogSnapshot(self._head(), self._scope)
         self._head()
@@ -174,13 +171,7 @@ class Catalog(Operations):
         ``limit`` asks for the newest commits only. Costs one read per version.
         """
         count = None if limit is None else require_count("limit", limit)
-        found: list[CommitInfo] = []
-        for version in reversed(self._shared.log.versions()):
-            if count is not None and len(found) >= count:
-                break
-            with contextlib.suppress(VersionNotFoundError):  # retired: its commit is forgotten
-                found += self._commit_info(self._shared.log.at(version))
-        return found[::-1]
+        return read_history(self._shared.log, self._scope, count)
 
     def changes(self, since: int) -> pa.Table:
         """Return what differs between version ``since`` and now, net, in no order.
@@ -274,13 +265,17 @@ class Catalog(Operations):
         return self._commit(change)
 
     def fail_unchanged(self, seen: ResultTableRecord, error: str) -> ResultTableRecord:
-        """Fail a row for recovery if it is still the one that was looked at."""
+        """Fail a row if it is still the one that was looked at: by recovery, or a lost build."""
+        error = error.encode(errors="backslashreplace").decode()  # paths may hold surrogates
 
         def change(draft: Draft) -> ResultTableRecord:
             rules.require_unchanged(draft, seen)
             return rules.fail(draft, self._scope, seen.table_name, error)
 
-        return self._commit(change)
+        failed = self._commit(change)
+        if lease.may_have_state(self._storage, seen.table_name, seen.lease):
+            self._ended(seen.table_name)
+        return failed
 
     def compact(self) -> int:
         """Merge all segments into one and return the version that lists it.
@@ -321,6 +316,7 @@ class Catalog(Operations):
         lease.delete_state(self._storage, table_name)
 
     def _merge_if_due(self) -> None:
+        """Merge what the last commit made due; that commit stands, whatever comes of the merge."""
         if not self._shared.log.known.merge_due:
             return
         if self._shared.merging.acquire(blocking=False):
@@ -329,6 +325,8 @@ class Catalog(Operations):
                 while crowd := manifest.find_merge(infos):
                     self._merge(crowd, "merge")
                     infos = [segment.info for segment in self._shared.log.known.runs.segments]
+            except JammiFilesError as error:
+                _log.warning("put off a merge of segments: %s", error)
             finally:
                 self._shared.merging.release()
 
@@ -343,44 +341,6 @@ class Catalog(Operations):
         if not swapped and merged is not None:
             self._storage.delete(merged.info.key)
         return swapped
-
-    def _commit_info(self, snapshot: Snapshot) -> list[CommitInfo]:
-        header = snapshot.header
-        written = admit_table(snapshot.tables(since=header.version - 1), self._scope)
-        names = set(written.column("table_name").to_pylist())
-        with contextlib.suppress(VersionNotFoundError):
-            if "delete" in header.operation:  # the tombstones may be merged away already
-                before = self._shared.log.at(header.version - 1)
-                names |= {
-                    row.record.table_name for row, _ in vanished(before, snapshot, self._scope)
-                }
-        if not names and not self._scope.admin:
-            return []
-        return [
-            CommitInfo(
-                header.version,
-                header.commit_id,
-                header.operation,
-                format_timestamp(header.committed_at),
-                header.writer,
-                tuple(sorted(names)),
-            )
-        ]
-
-    def _version_at(self, instant: int) -> int:
-        """Find the newest version committed at or before ``instant``, by bisection."""
-        versions = self._shared.log.versions()
-        low, high = 0, len(versions)
-        while low < high:
-            middle = (low + high) // 2
-            try:
-                number = versions[middle]
-                header = manifest.decode_header(key_of(number), self._shared.log.read(number))
-                late = header.committed_at > instant
-            except VersionNotFoundError:
-                late = False  # retired versions are older than every readable one
-            low, high = (low, middle) if late else (middle + 1, high)
-        return versions[low - 1] if low else 0
 
 
 def _reopen(storage: Storage, scope: Scope, max_staleness: float) -> Catalog:

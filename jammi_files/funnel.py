@@ -326,7 +326,8 @@ class Funnel:
 
     def _abandon(self, table_name: str, error: BaseException) -> None:
         text = f"{type(error).__name__}: {error}"
-        record = self.catalog.fail_result_table(table_name, text)
+        # Only a row that is still building: a promote that was cut off may have been committed.
+        record = self.catalog.fail_unchanged(self._building(table_name), text)
         self._written.pop(table_name, None)
         self._artifacts.remove(record)
 

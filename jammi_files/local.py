@@ -178,7 +178,8 @@ class _LocalWriter(ObjectWriter):
     def abort(self) -> None:
         if self._file is None:
             return
-        self._file.close()
+        with contextlib.suppress(OSError):  # the disk may be too full for what is still buffered
+            self._file.close()
         self._file = None
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._temp)

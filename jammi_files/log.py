@@ -172,7 +172,7 @@ class Log(Generic[S, D]):
         if not ticket.leads:
             self._await(ticket)
         if not ticket.finished:
-            self._lead()
+            self._lead(ticket)
         if ticket.error is not None:
             raise ticket.error
         return ticket.result  # type: ignore[no-any-return]  # what `change` returned
@@ -202,9 +202,8 @@ class Log(Generic[S, D]):
         try:
             ticket.wake.wait()
         except BaseException:
+            self._withdraw(ticket)
             with self._mutex:
-                if ticket in self._queue:
-                    self._queue.remove(ticket)
                 if ticket.leads and not ticket.finished:
                     self._pass_lead()
             raise
@@ -217,31 +216,31 @@ class Log(Generic[S, D]):
             heir.leads = True
             heir.wake.set()
 
-    def _lead(self) -> None:
+    def _lead(self, ticket: _Ticket) -> None:
         """Commit everything that waits, then hand the lead to a thread that came meanwhile."""
         batch: list[_Ticket] = []
         try:
-            self._commit_batch(batch)
+            self._commit_batch(ticket, batch)
         except Exception as error:  # noqa: BLE001 - every waiting caller gets it
             _fail(batch, error)
         except BaseException:
             _fail(batch, _interrupted(self._head.version + 1))
             raise
         finally:
-            for ticket in batch:
-                ticket.finished = True
-                ticket.wake.set()
+            for each in batch:
+                each.finished = True
+                each.wake.set()
             with self._mutex:
                 self._pass_lead()
 
-    def _commit_batch(self, batch: list[_Ticket]) -> None:
+    def _commit_batch(self, ticket: _Ticket, batch: list[_Ticket]) -> None:
         deadline = time.monotonic() + MAX_SECONDS
         for attempt in range(MAX_ATTEMPTS):
-            with self._take_waiting(batch), self._storage.lock():
+            with self._locked(ticket, batch):
                 self._take(batch)  # only now: all who came while others held the lock share it
                 draft = self._codec.draft(self._advance())
-                for ticket in batch:
-                    self._apply(ticket, draft)
+                for each in batch:
+                    self._apply(each, draft)
                 if self._append(draft):
                     return
             if time.monotonic() > deadline:
@@ -253,13 +252,23 @@ class Log(Generic[S, D]):
         raise ConflictError(msg)
 
     @contextlib.contextmanager
-    def _take_waiting(self, batch: list[_Ticket]) -> Iterator[None]:
-        """If the lock cannot be had, its error belongs to everybody who waits for it."""
-        try:
+    def _locked(self, ticket: _Ticket, batch: list[_Ticket]) -> Iterator[None]:
+        """Hold the writers' lock; an error of the lock is everybody's who waits for it."""
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(self._storage.lock())
+            except Exception:
+                self._take(batch)
+                raise
+            except BaseException:  # an interrupt is this thread's alone
+                self._withdraw(ticket)
+                raise
             yield
-        except BaseException:
-            self._take(batch)
-            raise
+
+    def _withdraw(self, ticket: _Ticket) -> None:
+        with self._mutex:
+            if ticket in self._queue:
+                self._queue.remove(ticket)
 
     def _take(self, batch: list[_Ticket]) -> None:
         with self._mutex:

@@ -232,7 +232,6 @@ def test_a_failing_leader_hangs_nobody(kind, moment, error, storage):
     check_invariants(storage)
 
 
-@pytest.mark.xfail(reason="Log: `_take_waiting` also covers the commit, not the wait for the lock")
 @pytest.mark.parametrize("error", [KeyboardInterrupt, StorageError])
 @pytest.mark.parametrize("kind", ["size", "create"])
 def test_a_failing_leader_fails_only_its_own_batch(kind, error, storage):
@@ -427,7 +426,6 @@ def test_a_lost_request_is_an_error(storage):
     catalog.create_result_table(**row("never"))
 
 
-@pytest.mark.xfail(reason="Build: an unknown promote is taken for a failure and its data deleted")
 def test_an_unknown_promote_keeps_its_data(storage):
     """`B083`, `B278`: data is never cleaned up after a commit whose outcome is unknown."""
     hook = _fails_once("after", key="manifest", number=2)
@@ -439,7 +437,6 @@ def test_an_unknown_promote_keeps_its_data(storage):
     check_invariants(storage)
 
 
-@pytest.mark.xfail(reason="Catalog: a merge that fails after the commit is raised as its error")
 def test_a_failed_merge_is_no_failed_commit(storage, monkeypatch):
     """`B276`: a commit that was made is acknowledged, though the merge after it was refused."""
     for knob, value in (("INLINE_ROWS", 2), ("FAN_OUT", 2), ("MERGE_IN_COMMIT_ROWS", 1)):

@@ -299,6 +299,18 @@ def test_resolve(catalog, task):
         assert opened.resolve_embedding_table("docs").table_name == "aaa_model"
 
 
+def test_resolve_never_gives_a_deleted_row(catalog, monkeypatch):
+    """`B152`: a deleted embedding does not come back when its tombstone moves into a segment."""
+    shrink_runs(monkeypatch)
+    monkeypatch.setattr(manifest, "FAN_OUT", 99)
+    make_ready(catalog, "gone", task="text_embedding")
+    catalog.delete_result_table("gone")
+    catalog.create_result_tables(rows(*(f"t{index}" for index in range(4))))
+    for opened in (catalog, again(catalog)):
+        with pytest.raises(TableNotFoundError):
+            opened.resolve_embedding_table("docs")
+
+
 def test_resolve_ties(catalog):
     """`B153`: of one instant the greatest name wins."""
     record = make_ready(catalog, "m", task="text_embedding")

@@ -404,12 +404,7 @@ def _fill(monkeypatch):
     monkeypatch.setattr(local, "open", full, raising=False)
 
 
-HIDDEN = pytest.mark.xfail(
-    reason="LocalStorage: the second flush, in abort(), hides the StorageError and keeps the file"
-)
-
-
-@pytest.mark.parametrize("size", [pytest.param(100, marks=HIDDEN), 100_000])
+@pytest.mark.parametrize("size", [100, 100_000])
 @pytest.mark.parametrize("way", ["create", "replace", "writer"])
 def test_disk_full(size, way, tmp_path, monkeypatch):
     """`B275`: a full disk is a `StorageError`; nothing is left, not even a temporary file."""
@@ -431,7 +426,6 @@ def test_disk_full(size, way, tmp_path, monkeypatch):
     assert _objects(storage) == {"k": b"old"}
 
 
-@HIDDEN
 def test_disk_full_on_commit(tmp_path, monkeypatch):
     """`B275`, `B276`: a commit on a full disk changes nothing; reads go on, and later commits."""
     catalog = Catalog.open(tmp_path)
