@@ -4,7 +4,7 @@ A directory is the whole system: `connect` opens one. FORMAT.md, beside this fil
 """
 
 from jammi_files.cache import CacheOutcome, CachePolicy
-from jammi_files.catalog import Catalog, CommitInfo
+from jammi_files.catalog import Catalog
 from jammi_files.descriptor_parts import (
     AnnCandidates,
     AsofTolerance,
@@ -51,6 +51,7 @@ from jammi_files.fingerprints import (
     unpinned_anchor,
 )
 from jammi_files.funnel import ResultTableInfo
+from jammi_files.history import CommitInfo
 from jammi_files.lineage import LineageEdge
 from jammi_files.materialization import (
     Device,

@@ -58,10 +58,14 @@ class Artifacts:
         storage, key = self.locate(path)
         return storage.url(key)
 
+    def size(self, record: ResultTableRecord) -> int | None:
+        """Return the data object's size in bytes, None if it is not there: one stat."""
+        storage, key = self.locate(record.parquet_path)
+        return storage.size(key)
+
     def exists(self, record: ResultTableRecord) -> bool:
         """Say whether the data object is there: one stat."""
-        storage, key = self.locate(record.parquet_path)
-        return storage.size(key) is not None
+        return self.size(record) is not None
 
     def read_sidecar(self, record: ResultTableRecord) -> MaterializationManifest | None:
         """Return the attestation, None if there is none (`B188`).
@@ -163,9 +167,13 @@ class Artifacts:
         storage, key = self.locate(record.parquet_path)
         if storage is not self.storage:
             return []
+        return self.remove_objects(key)
+
+    def remove_objects(self, key: str) -> list[str]:
+        """Delete the data object of that key and what lies beside it; return what was there."""
         suffixes = (naming.SIDECAR_SUFFIX, *naming.INDEX_SIBLINGS)
         keys = [key, *(naming.sibling(key, suffix) for suffix in suffixes)]
-        return [each for each in keys if storage.delete(each)]
+        return [each for each in keys if self.storage.delete(each)]
 
 
 def disagreement(record: ResultTableRecord, sidecar: MaterializationManifest) -> Mismatch | None:

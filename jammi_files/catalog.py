@@ -36,7 +36,7 @@ from jammi_files.snapshot import Snapshot
 from jammi_files.storage import Durability, Storage
 from jammi_files.timestamps import parse_instant
 from jammi_files.transaction import Transaction
-from jammi_files.validation import require_count
+from jammi_files.validation import require_count, require_text
 
 R = TypeVar("R")
 
@@ -161,7 +161,6 @@ class Catalog(Operations):
             version = find_version_at(self._shared.log, parse_instant(as_of))
         if version is None:
             return CatalogSnapshot(self._head(), self._scope)
-        self._head()
         number = require_count("version", version)
         return CatalogSnapshot(self._shared.log.at(number), self._scope)
 
@@ -213,6 +212,7 @@ class Catalog(Operations):
                 checkpoint and ``force`` is False.
         """
         number = require_count("batch", batch)
+        require_text("table_name", table_name)
         record = rules.visible_row(Draft(self._head()), self._scope, table_name).record
         if record.status is not ResultTableStatus.BUILDING:
             raise StateError(f"Result table '{table_name}' is {record.status}, not building")
@@ -238,7 +238,8 @@ class Catalog(Operations):
 
     def plan_delete(self, table_name: str, *, cascade: bool = False) -> list[ResultTableRecord]:
         """Return what `delete_result_table` would remove, raising as it would (`B151`)."""
-        return rules.delete_one(Draft(self._head()), self._scope, table_name, cascade=cascade)
+        name = require_text("table_name", table_name)
+        return rules.delete_one(Draft(self._head()), self._scope, name, cascade=cascade)
 
     def promote_unchanged(
         self,

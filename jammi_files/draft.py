@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jammi_files import manifest
+from jammi_files.errors import FormatError
 from jammi_files.log import key_of
 from jammi_files.manifest import Header, SegmentInfo
 from jammi_files.rows import Row, table_of, with_dictionaries
@@ -162,6 +163,9 @@ class CatalogCodec:
     def decode(self, version: int, data: bytes, known: Snapshot) -> Snapshot:
         """Read a version; segments that ``known`` has loaded are shared."""
         header, table, rows = manifest.decode_manifest(key_of(version), data)
+        if header.version != version:
+            msg = f"'{key_of(version)}' says that it is version {header.version}"
+            raise FormatError(msg)
         loaded = {segment.info.key: segment for segment in known.runs.segments}
         segments = [loaded.get(info.key) or self._stored(info) for info in header.segments]
         inline = {row.record.table_name: row for row in rows}

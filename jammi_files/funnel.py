@@ -23,7 +23,11 @@ from jammi_files.errors import (
     StateError,
     TableNotFoundError,
 )
-from jammi_files.materialization import MaterializationEnv, MaterializationManifest
+from jammi_files.materialization import (
+    MaterializationEnv,
+    MaterializationManifest,
+    definition_hash,
+)
 from jammi_files.schema import (
     InputAnchor,
     ModelTask,
@@ -144,7 +148,9 @@ class Funnel:
         """
         count, anchors = require_count("row_count", row_count), require_anchors(inputs)
         record = self._building(table_name)
-        artifact = self._written.get(table_name) or self._artifacts.measure(record)
+        artifact = self._written.get(table_name)
+        if artifact is None or artifact.size != self._artifacts.size(record):
+            artifact = self._artifacts.measure(record)
         if artifact.rows != count:
             raise InvalidInputError(
                 f"row_count is {count}, but the data of '{table_name}' has {artifact.rows} rows"
@@ -187,6 +193,7 @@ class Funnel:
         ``schema`` the first batch gives it.
         """
         require_anchors(inputs)
+        definition_hash(descriptor, env)  # refuses what is no descriptor before the work begins
         steps = Steps(
             create=lambda: self.create_table(
                 source_id,
@@ -326,9 +333,11 @@ class Funnel:
 
     def _abandon(self, table_name: str, error: BaseException) -> None:
         text = f"{type(error).__name__}: {error}"
+        self._written.pop(table_name, None)
+        if self.catalog.get_result_table(table_name) is None:  # deleted meanwhile
+            self._artifacts.remove_objects(table_name + naming.DATA_SUFFIX)
         # Only a row that is still building: a promote that was cut off may have been committed.
         record = self.catalog.fail_unchanged(self._building(table_name), text)
-        self._written.pop(table_name, None)
         self._artifacts.remove(record)
 
 

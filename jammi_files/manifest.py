@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import io
 from collections.abc import Callable, Iterable, Sequence
-from typing import BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import orjson
 import pyarrow as pa
@@ -18,9 +18,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from jammi_files.errors import FormatError, UnsupportedVersionError
-from jammi_files.rows import Row, conform, rows_of
+from jammi_files.rows import Row, conform, rows_of, with_dictionaries
 from jammi_files.schema import LOW_CARDINALITY
 from jammi_files.timestamps import format_timestamp, parse_timestamp
+
+T = TypeVar("T")
 
 FORMAT_VERSION = 1
 METADATA_KEY = b"jammi_files"
@@ -75,7 +77,12 @@ def encode_manifest(header: Header, table: pa.Table) -> bytes:
     }
     sink = io.BytesIO()
     with pq.ParquetWriter(
-        sink, table.schema, compression="lz4", use_dictionary=False, write_statistics=False
+        sink,
+        table.schema,
+        compression="lz4",
+        use_dictionary=False,
+        write_statistics=False,
+        write_page_checksum=True,
     ) as writer:
         writer.add_key_value_metadata({METADATA_KEY: orjson.dumps(fields)})
         writer.write_table(table)
@@ -104,7 +111,7 @@ def decode_manifest(key: str, data: bytes) -> tuple[Header, pa.Table, list[Row]]
     try:
         table = conform(file.read(use_threads=False))
         return header, table, rows_of(table)
-    except (pa.ArrowException, OSError, ValueError, TypeError) as error:
+    except (pa.ArrowException, OSError, ValueError, TypeError, FormatError) as error:
         raise FormatError(f"manifest '{key}' is damaged: {error}") from error
 
 
@@ -119,7 +126,7 @@ def encode_segment(table: pa.Table) -> bytes:
         use_dictionary=list(LOW_CARDINALITY),
         write_statistics=["table_name", "seq"],
         row_group_size=ROW_GROUP_ROWS,
-        store_schema=True,
+        write_page_checksum=True,
     )
     return sink.getvalue()
 
@@ -131,10 +138,13 @@ def open_segment(key: str, opener: Callable[[str], BinaryIO]) -> pq.ParquetFile:
         FormatError: the object is missing, although a manifest lists it, or no Parquet file.
     """
     try:
-        return pq.ParquetFile(opener(key), read_dictionary=list(LOW_CARDINALITY))
+        file = opener(key)
     except FileNotFoundError:
         raise FormatError(f"segment '{key}' is missing, although a manifest lists it") from None
-    except (pa.ArrowException, OSError) as error:
+    try:
+        return _parquet(file, dictionaries=True)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        file.close()
         raise FormatError(f"segment '{key}' is damaged: {error}") from error
 
 
@@ -161,8 +171,8 @@ def read_group(key: str, file: pq.ParquetFile, group: int) -> pa.Table:
 
 def _read(key: str, read: Callable[[], pa.Table]) -> pa.Table:
     try:
-        return conform(read()).combine_chunks()
-    except (pa.ArrowException, OSError, ValueError) as error:
+        return with_dictionaries(conform(read())).combine_chunks()
+    except (pa.ArrowException, OSError, ValueError, FormatError) as error:
         raise FormatError(f"segment '{key}' is damaged: {error}") from error
 
 
@@ -228,24 +238,45 @@ def _open(key: str, data: bytes) -> pq.ParquetFile:
     if len(data) > MAX_MANIFEST_BYTES:
         raise FormatError(f"manifest '{key}' has {len(data)} bytes, over {MAX_MANIFEST_BYTES}")
     try:
-        return pq.ParquetFile(pa.BufferReader(data))
-    except (pa.ArrowException, OSError) as error:
+        return _parquet(pa.BufferReader(data), dictionaries=False)
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise FormatError(f"manifest '{key}' is damaged: {error}") from error
+
+
+def _parquet(source: BinaryIO | pa.NativeFile, *, dictionaries: bool) -> pq.ParquetFile:
+    """Open a Parquet file whose pages are checked against their checksums when they are read."""
+    names = list(LOW_CARDINALITY) if dictionaries else None
+    try:
+        return pq.ParquetFile(source, read_dictionary=names, page_checksum_verification=True)
+    except KeyError:  # an older or a foreign file has not all of these columns
+        return pq.ParquetFile(source, page_checksum_verification=True)
 
 
 def _header(key: str, file: pq.ParquetFile) -> Header:
     metadata = file.metadata.metadata or {}
     try:
         fields = orjson.loads(metadata[METADATA_KEY])
-        found = fields.pop("format_version")
+        found = fields["format_version"]
         if found != FORMAT_VERSION:
             msg = (
                 f"manifest '{key}' has format version {found}, this library reads {FORMAT_VERSION}"
             )
             raise UnsupportedVersionError(msg)
-        known = {field.name: fields[field.name] for field in dataclasses.fields(Header)}
-        known["committed_at"] = parse_timestamp(known["committed_at"])
-        known["segments"] = tuple(SegmentInfo(**entry) for entry in known["segments"])
-        return Header(**known)
+        fields["committed_at"] = parse_timestamp(fields["committed_at"])
+        fields["segments"] = tuple(_typed(SegmentInfo, entry) for entry in fields["segments"])
+        return _typed(Header, fields)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise FormatError(f"'{key}' is no manifest of this catalog: {error!r}") from error
+
+
+def _typed(cls: type[T], fields: dict[str, Any]) -> T:
+    """Build a dataclass of its own keys, leaving out those that a newer library added."""
+    values = {}
+    for field in dataclasses.fields(cls):  # type: ignore[arg-type]  # both callers pass one
+        value = values[field.name] = fields[field.name]
+        if field.type in _JSON_TYPES and type(value) is not _JSON_TYPES[field.type]:
+            raise TypeError(f"{field.name} must be {field.type}, not {value!r}")
+    return cls(**values)
+
+
+_JSON_TYPES: dict[object, type] = {"int": int, "str": str}

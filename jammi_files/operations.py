@@ -28,6 +28,7 @@ from jammi_files.validation import (
     require_strings,
     require_table_name,
     require_text,
+    require_utf8,
 )
 
 R = TypeVar("R")
@@ -264,8 +265,11 @@ class Operations(Reads):
     def _stored_path(self, what: str, path: str) -> str:
         """Return a path relative to the root if it lies under it, else as it is (`B055`)."""
         text = self._storage.relative(require_text(what, path))
-        if "\0" in text or (not _is_absolute(text) and ".." in text.replace("\\", "/").split("/")):
+        parts = text.replace("\\", "/").split("/")
+        if "\0" in text or (not _is_absolute(text) and ".." in parts):
             raise InvalidInputError(f"{what} {path!r} leaves the root")
+        if not _is_absolute(text) and "_catalog" in parts[:2]:
+            raise InvalidInputError(f"{what} {path!r} lies among the catalog's own objects")
         return text
 
 
@@ -282,4 +286,7 @@ def _checked_properties(properties: Mapping[str, str]) -> dict[str, str]:
         isinstance(key, str) and isinstance(value, str) for key, value in properties.items()
     ):
         raise InvalidInputError(f"properties must map strings to strings, not {properties!r}")
+    for key, value in properties.items():
+        require_utf8("a property's name", key)
+        require_utf8(f"property '{key}'", value)
     return dict(properties)

@@ -33,14 +33,14 @@ def open_storage(
         msg = f"root {text!r} is no path or URL; expected e.g. './catalog' or 'memory://catalog'"
         raise InvalidInputError(msg)
     match = _SCHEME.match(text)
+    if storage_options and (match is None or match[1].lower() in ("file", "memory")):
+        msg = f"root '{text}' takes no storage_options, got {sorted(storage_options)}"
+        raise InvalidInputError(msg)
     if match is None:
         return LocalStorage(text, durability)
     scheme = match[1].lower()
     if scheme == "file":
         return LocalStorage(text[len("file://") :], durability)
-    if storage_options:
-        msg = f"{scheme}:// takes no storage_options, got {sorted(storage_options)}"
-        raise InvalidInputError(msg)
     if scheme == "memory":
         return MemoryStorage(text)
     if scheme in _BUCKETS:

@@ -37,7 +37,8 @@ _STORED_NAMES = frozenset(STORED.names)
 class Row(NamedTuple):
     """A record as stored: with the version that wrote it and the mark of a tombstone.
 
-    ``extra`` carries the columns of a newer library, so that a rewrite loses nothing.
+    ``extra`` carries the columns of a newer library, each an array of one value, so that a rewrite
+    loses nothing.
     """
 
     record: ResultTableRecord
@@ -61,8 +62,8 @@ def table_of(rows: Sequence[Row]) -> pa.Table:
     for name in extras:
         values = [(row.extra or {}).get(name) for row in rows]
         typed = next(value.type for value in values if value is not None)
-        plain = [None if value is None else value.as_py() for value in values]
-        table = table.append_column(name, pa.array(plain, typed))
+        pieces = [pa.nulls(1, typed) if value is None else value for value in values]
+        table = table.append_column(name, pa.concat_arrays(pieces))
     return table
 
 
@@ -74,7 +75,7 @@ def rows_of(table: pa.Table) -> list[Row]:
     rows = []
     for index, values in enumerate(zip(*columns.values(), strict=True)):
         record = ResultTableRecord(**dict(zip(RECORD_FIELDS, values, strict=True)))
-        extra = {name: table.column(name)[index] for name in extra_names} or None
+        extra = {name: _one(table.column(name), index) for name in extra_names} or None
         rows.append(Row(record, seqs[index], deleted[index], extra))
     return rows
 
@@ -96,7 +97,7 @@ class RowReader:
             value = column[position].as_py()
             convert = None if value is None else _TO_PYTHON.get(name)
             values[name] = value if convert is None else convert(value)
-        extra = {name: column[position] for name, column in self._extra} or None
+        extra = {name: _one(column, position) for name, column in self._extra} or None
         record = ResultTableRecord(**values)
         return Row(record, self._seq[position].as_py(), self._deleted[position].as_py(), extra)
 
@@ -146,6 +147,10 @@ def _python_values(column: pa.ChunkedArray, name: str) -> list[Any]:
         return values
     convert = _TO_PYTHON[name]
     return [None if value is None else convert(value) for value in values]
+
+
+def _one(column: pa.ChunkedArray, index: int) -> pa.Array:
+    return column.slice(index, 1).combine_chunks()
 
 
 def _ints(column: pa.ChunkedArray | pa.Array) -> pa.ChunkedArray | pa.Array:

@@ -8,7 +8,7 @@ reach a caller. No I/O happens here.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, Self
 
@@ -293,6 +293,9 @@ LOW_CARDINALITY = (
 
 def require_anchors(value: Sequence[InputAnchor]) -> tuple[InputAnchor, ...]:
     """Return the anchors as a tuple in producer order."""
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        msg = f"input_anchors must be a sequence of InputAnchor values, not {value!r}"
+        raise InvalidInputError(msg)
     anchors = tuple(value)
     for anchor in anchors:
         if not isinstance(anchor, InputAnchor):

@@ -6,6 +6,7 @@ every snapshot that lists the segment; a lookup then costs a bisection and one b
 
 from __future__ import annotations
 
+import functools
 import threading
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -219,15 +220,13 @@ class Segment:
         embeddings = [task.value for task in ModelTask if task.is_embedding]
         columns = ["source_id", "created_at", "table_name"]
         rows = self.table.select(columns).append_column("row", pa.array(range(self.info.rows)))
-        rows = rows.filter(
-            pc.and_(
-                pc.and_(
-                    pc.equal(self.table.column("status"), ResultTableStatus.READY.value),
-                    pc.equal(self.table.column("kind"), ResultTableKind.MODEL.value),
-                ),
-                pc.is_in(self.table.column("task").cast(pa.string()), pa.array(embeddings)),
-            )
+        wanted = (
+            pc.invert(self.table.column("deleted")),
+            pc.equal(self.table.column("status"), ResultTableStatus.READY.value),
+            pc.equal(self.table.column("kind"), ResultTableKind.MODEL.value),
+            pc.is_in(self.table.column("task").cast(pa.string()), pa.array(embeddings)),
         )
+        rows = rows.filter(functools.reduce(pc.and_, wanted))
         newest = [("source_id", "ascending"), ("created_at", "descending")]
         rows = rows.set_column(0, "source_id", rows.column("source_id").cast(pa.string()))
         rows = rows.sort_by([*newest, ("table_name", "descending")])

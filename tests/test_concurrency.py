@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from support.faults import HookedStorage
@@ -13,6 +12,7 @@ from support.invariants import check_invariants
 from support.processes import run_together
 from support.results import build, row, rows
 from support.roots import LocalRoots, MemoryRoots
+from support.threads import begin
 from support.workers import (
     Gate,
     count_up,
@@ -158,13 +158,12 @@ def test_threads_share_a_version(storage):
     gate = Gate("create", "manifest")
     catalog = Catalog(hooked(storage, gate))
     catalog.log._queue = queue = Queue(63)
-    with ThreadPoolExecutor(64) as pool:
-        first = pool.submit(catalog.create_result_table, **row("r0"))
-        assert gate.reached.wait(LIMIT)
-        others = [pool.submit(catalog.create_result_table, **row(f"r{n}")) for n in range(1, 64)]
-        assert queue.full.wait(LIMIT)
-        gate.opened.set()
-        made = [future.result(LIMIT) for future in (first, *others)]
+    first = begin(catalog.create_result_table, **row("r0"))
+    assert gate.reached.wait(LIMIT)
+    others = [begin(catalog.create_result_table, **row(f"r{n}")) for n in range(1, 64)]
+    assert queue.full.wait(LIMIT)
+    gate.opened.set()
+    made = [future.result(LIMIT) for future in (first, *others)]
     assert [record.table_name for record in made] == [f"r{number}" for number in range(64)]
     assert len({record.created_at for record in made}) == 64
     fresh = Catalog(storage)
@@ -178,20 +177,19 @@ def test_errors_reach_only_their_caller(storage):
     gate = Gate("create", "manifest")
     catalog = Catalog(hooked(storage, gate))
     catalog.log._queue = queue = Queue(40)
-    with ThreadPoolExecutor(64) as pool:
-        first = pool.submit(catalog.create_result_table, **row("r0"))
-        assert gate.reached.wait(LIMIT)
-        good = [pool.submit(catalog.create_result_table, **row(f"g{n}")) for n in range(10)]
-        taken = [pool.submit(catalog.create_result_table, **row("t")) for _ in range(10)]
-        once = [pool.submit(catalog.create_result_table, **row("once")) for _ in range(10)]
-        gone = [pool.submit(catalog.fail_result_table, "none", "x") for _ in range(10)]
-        assert queue.full.wait(LIMIT)
-        gate.opened.set()
-        assert first.result(LIMIT).table_name == "r0"
-        assert [future.exception(LIMIT) for future in good] == [None] * 10
-        assert {type(future.exception(LIMIT)) for future in taken} == {AlreadyExistsError}
-        assert sorted(future.exception(LIMIT) is None for future in once) == [False] * 9 + [True]
-        assert all(isinstance(future.exception(LIMIT), KeyError) for future in gone)
+    first = begin(catalog.create_result_table, **row("r0"))
+    assert gate.reached.wait(LIMIT)
+    good = [begin(catalog.create_result_table, **row(f"g{n}")) for n in range(10)]
+    taken = [begin(catalog.create_result_table, **row("t")) for _ in range(10)]
+    once = [begin(catalog.create_result_table, **row("once")) for _ in range(10)]
+    gone = [begin(catalog.fail_result_table, "none", "x") for _ in range(10)]
+    assert queue.full.wait(LIMIT)
+    gate.opened.set()
+    assert first.result(LIMIT).table_name == "r0"
+    assert [future.exception(LIMIT) for future in good] == [None] * 10
+    assert {type(future.exception(LIMIT)) for future in taken} == {AlreadyExistsError}
+    assert sorted(future.exception(LIMIT) is None for future in once) == [False] * 9 + [True]
+    assert all(isinstance(future.exception(LIMIT), KeyError) for future in gone)
     assert Catalog(storage).version == 3
     assert Catalog(storage).scan().num_rows == 13
     check_invariants(storage)
@@ -207,8 +205,8 @@ def test_many_threads(storage):
         for each in range(5):
             catalog.create_result_table(**row(f"r{number}.{each}"))
 
-    with ThreadPoolExecutor(64) as pool:
-        list(pool.map(create, range(64), timeout=LIMIT))
+    for future in [begin(create, number) for number in range(64)]:
+        future.result(LIMIT)
     fresh = Catalog(storage)
     assert fresh.scan().num_rows == 321
     assert fresh.log.versions() == list(range(1, fresh.version + 1))
@@ -248,13 +246,12 @@ def _strike_the_leader(storage, kind, moment, error):
     assert catalog.version == 1
     # Before the lock is had the leader's own change waits with the others.
     catalog.log._queue = queue = Queue(10 if kind == "lock" else 9)
-    with ThreadPoolExecutor(10) as pool:
-        leader = pool.submit(_outcome, catalog, "r0")
-        assert gate.reached.wait(LIMIT)
-        others = [pool.submit(_outcome, catalog, f"r{number}") for number in range(1, 10)]
-        assert queue.full.wait(LIMIT)
-        gate.opened.set()
-        return catalog, leader.result(LIMIT), [future.result(LIMIT) for future in others]
+    leader = begin(_outcome, catalog, "r0")
+    assert gate.reached.wait(LIMIT)
+    others = [begin(_outcome, catalog, f"r{number}") for number in range(1, 10)]
+    assert queue.full.wait(LIMIT)
+    gate.opened.set()
+    return catalog, leader.result(LIMIT), [future.result(LIMIT) for future in others]
 
 
 def _outcome(catalog, name):
@@ -285,19 +282,18 @@ def test_an_interrupted_waiter_hangs_nobody(woken, storage):
 
     caught, struck_waits = [], threading.Event()
     catalog.log._queue = queue = Queue(4 if woken else 3, arrived)
-    with ThreadPoolExecutor(8) as pool:
-        first = pool.submit(catalog.create_result_table, **row("first"))
-        assert gate.reached.wait(LIMIT)
-        struck = pool.submit(_outcome, catalog, "struck")
-        assert struck_waits.wait(LIMIT)
-        if not woken:
-            assert struck.result(LIMIT) is KeyboardInterrupt
-        others = [pool.submit(catalog.create_result_table, **row(f"r{n}")) for n in range(3)]
-        assert queue.full.wait(LIMIT)
-        gate.opened.set()
-        assert first.result(LIMIT).table_name == "first"
+    first = begin(catalog.create_result_table, **row("first"))
+    assert gate.reached.wait(LIMIT)
+    struck = begin(_outcome, catalog, "struck")
+    assert struck_waits.wait(LIMIT)
+    if not woken:
         assert struck.result(LIMIT) is KeyboardInterrupt
-        assert [future.result(LIMIT).table_name for future in others] == ["r0", "r1", "r2"]
+    others = [begin(catalog.create_result_table, **row(f"r{n}")) for n in range(3)]
+    assert queue.full.wait(LIMIT)
+    gate.opened.set()
+    assert first.result(LIMIT).table_name == "first"
+    assert struck.result(LIMIT) is KeyboardInterrupt
+    assert [future.result(LIMIT).table_name for future in others] == ["r0", "r1", "r2"]
     assert Catalog(storage).get_result_table("struck") is None
     assert Catalog(storage).version == 3
     catalog.create_result_table(**row("later"))
@@ -460,13 +456,12 @@ def test_a_failed_merge_is_no_failed_commit(storage, monkeypatch):
 def test_transactions_exclude_each_other(storage):
     """`B274`: while one transaction is open the commits of other threads wait, and then happen."""
     catalog = Catalog(storage)
-    with ThreadPoolExecutor(4) as pool:
-        with catalog.transaction() as tx:
-            waiting = [pool.submit(catalog.create_result_table, **row(f"r{n}")) for n in range(4)]
-            tx.create_result_table(**row("tx"))
-            assert not any(future.done() for future in waiting)
-        for future in waiting:
-            assert future.result(LIMIT)
+    with catalog.transaction() as tx:
+        waiting = [begin(catalog.create_result_table, **row(f"r{n}")) for n in range(4)]
+        tx.create_result_table(**row("tx"))
+        assert not any(future.done() for future in waiting)
+    for future in waiting:
+        assert future.result(LIMIT)
     assert catalog.history()[1].tables == ("tx",)
     assert catalog.scan().num_rows == 6
 
@@ -507,8 +502,8 @@ def test_handles_of_one_root_lose_nothing(tmp_path):
                 count = tx.get_result_table("t").row_count
                 tx.update_result_table_status("t", "building", count + 1)
 
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(work, range(8), timeout=LIMIT))
+    for future in [begin(work, number) for number in range(8)]:
+        future.result(LIMIT)
     assert Catalog(storage).get_result_table("t").row_count == 80
     with contextlib.suppress(AlreadyExistsError):
         Catalog(HookedStorage(storage, lambda *_: None)).create_result_table(**row("t"))

@@ -6,6 +6,7 @@ import errno
 import io
 import os
 import pickle
+import sys
 import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +29,15 @@ WRITERS, ROUNDS = 16, 100
 LIMIT = 60.0
 
 
+@pytest.fixture
+def _hasty():
+    """Let threads change places as often as the interpreter can."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(interval)
+
+
 class Contract:
     """What `jammi_files.storage.Storage` promises; a subclass says of which storage."""
 
@@ -39,6 +49,7 @@ class Contract:
         """Return a second storage of the same root, as another process would have."""
         return pickle.loads(pickle.dumps(storage))  # noqa: S301 - our own bytes
 
+    @pytest.mark.usefixtures("_hasty")
     def test_create_has_one_winner(self, storage):
         """`B278`, `B280`: of 16 racing creators of one key exactly one wins, in each round."""
         storages = [storage, self.again(storage)]

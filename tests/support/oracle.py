@@ -117,6 +117,8 @@ class Oracle:
 
     def create_many(self, who: Who, rows: list[Row]) -> int:
         """Insert all rows or none; ``derived_from`` may name another row of the same batch."""
+        if _is_circular({row["table_name"]: row.get("derived_from") for row in rows}):
+            raise OracleError("InvalidInputError")
         self._insert(who, rows)
         return len(rows)
 
@@ -333,6 +335,13 @@ def _encode(name: str, value: Any) -> Any:
 
 def _decode(name: str, value: Any) -> Any:
     return json.loads(value) if name in _AS_JSON and value is not None else value
+
+
+def _is_circular(parents: dict[str, str | None]) -> bool:
+    while leaves := [name for name, parent in parents.items() if parent not in parents]:
+        for name in leaves:
+            del parents[name]
+    return bool(parents)
 
 
 def _is_anchored(anchors: str, source: str) -> bool:
