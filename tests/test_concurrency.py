@@ -10,7 +10,7 @@ import pytest
 from support.faults import HookedStorage
 from support.invariants import check_invariants
 from support.processes import run_together
-from support.results import build, row, rows
+from support.results import CONTRACT, DATA, TABLE, build, row, rows
 from support.roots import LocalRoots, MemoryRoots
 from support.threads import begin
 from support.workers import (
@@ -431,6 +431,28 @@ def test_an_unknown_promote_keeps_its_data(storage):
     (record,) = store.catalog.list_result_tables_by_status("ready")
     assert store.verify_materialization(record.table_name).ok
     check_invariants(storage)
+
+
+@pytest.mark.parametrize("error", [StorageError, KeyboardInterrupt])
+def test_a_published_result_keeps_its_data(error, storage):
+    """`B083`, `B278`: an interrupt after the promotion does not take back what others may read."""
+    promoted = []
+
+    def hook(moment, kind, key):
+        if (moment, kind) == ("after", "create") and "manifest" in key:
+            promoted.append(key)
+        if len(promoted) == 2 and (kind == "delete" or error is KeyboardInterrupt):
+            promoted.append("struck")
+            raise error("struck")
+
+    store = ResultStore(Catalog(hooked(storage, hook)))
+    with contextlib.suppress(error), store.build(*TABLE, **CONTRACT) as out:
+        out.write(DATA)
+        out.checkpoint(1)
+    assert promoted[-1] == "struck"
+    fresh = ResultStore(Catalog(storage))
+    (record,) = fresh.catalog.list_result_tables_by_status("ready")
+    assert fresh.verify_materialization(record.table_name).ok
 
 
 def test_a_failed_merge_is_no_failed_commit(storage, monkeypatch):

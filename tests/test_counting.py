@@ -196,16 +196,17 @@ def test_flush_is_amortised(tmp_path):
 
 
 def test_build(storage):
-    """A build costs two commits, one stream of bytes, one sidecar and two existence checks."""
+    """`B091`: a build costs two commits, a stream, a sidecar and three checks of what is there."""
     store = ResultStore(Catalog(storage))
     store.catalog.create_result_table(**row("first"))
     with storage.counting() as seen:
         name = build(store)
     kinds = seen.kinds
     assert kinds.pop("write") > 0
-    assert kinds == {"lock": 2, "size": 4, "create": 3, "writer": 1, "publish": 1, "abort": 1}
+    assert kinds == {"lock": 2, "size": 5, "create": 3, "writer": 1, "publish": 1, "abort": 1}
     assert seen.keys("create") == [key_of(2), f"{name}.materialization.json", key_of(3)]
     assert seen.keys("writer") == [f"{name}.parquet"]
+    assert [key for key in seen.keys("size") if "manifest/" not in key] == [f"{name}.parquet"]
     assert seen.size("write") == storage.inner.size(f"{name}.parquet")
     order = [call.kind for call in seen if call.kind in ("create", "publish")]
     assert order == ["create", "publish", "create", "create"]

@@ -12,13 +12,13 @@ DESCRIPTOR = External(producer_id="tests", params={"seed": "1"})
 ENV = MaterializationEnv(engine_version="0.32.0", device=Device.cpu())
 INPUTS = (InputAnchor.mutable_version("docs", 7),)
 DATA = pa.table({"id": ["a", "b", "c"], "score": [0.5, 0.25, 1.0]})
+CONTRACT: dict[str, Any] = {"descriptor": DESCRIPTOR, "env": ENV, "inputs": INPUTS}
 TABLE = ("docs", "classification", "model", "org/model")
 
 
 def build(store: ResultStore, **also: Any) -> str:
     """Build one ready result and return its name."""
-    contract = {"descriptor": DESCRIPTOR, "env": ENV, "inputs": INPUTS}
-    with store.build(*TABLE, **contract, **also) as out:
+    with store.build(*TABLE, **CONTRACT, **also) as out:
         out.write(DATA)
     return out.table_name
 
