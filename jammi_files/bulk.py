@@ -94,6 +94,11 @@ def _as_table(rows: object) -> pa.Table:
 def _typed(table: pa.Table, field: pa.Field) -> pa.Array:
     if field.name not in table.column_names:
         return pa.nulls(table.num_rows, field.type)
+    given = table.column(field.name).type
+    text = pa.types.is_string(field.type) and not _is_text(given)
+    number = pa.types.is_integer(field.type) and not pa.types.is_integer(given)
+    if (text or number) and not pa.types.is_null(given):
+        raise InvalidInputError(f"column '{field.name}' must be {field.type}, not {given}")
     try:
         column = table.column(field.name).cast(field.type).combine_chunks()
     except (pa.ArrowException, ValueError) as error:
@@ -101,6 +106,13 @@ def _typed(table: pa.Table, field: pa.Field) -> pa.Array:
     if field.name in REQUIRED and column.null_count:
         raise InvalidInputError(f"column '{field.name}' holds a null; every row needs a value")
     return column
+
+
+def _is_text(found: pa.DataType) -> bool:
+    if pa.types.is_dictionary(found):
+        found = found.value_type
+    kinds = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+    return any(is_kind(found) for is_kind in kinds)
 
 
 def _require_names(names: pa.Array) -> None:

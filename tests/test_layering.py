@@ -33,7 +33,7 @@ LAYERS = [
     ),
     ("build", "embeddings", "writer", "artifacts"),
     ("catalog", "transaction", "operations"),
-    ("bulk", "rules", "reads"),
+    ("history", "bulk", "rules", "reads"),
     ("draft", "snapshot", "segment", "manifest", "rows"),
     ("log", "lease", "root_format", "roots", "local", "memory", "storage"),
     ("naming", "vectors", "reasons", "file_versions", "table_versions"),
