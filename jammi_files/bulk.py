@@ -98,7 +98,7 @@ def _typed(table: pa.Table, field: pa.Field) -> pa.Array:
     text = pa.types.is_string(field.type) and not _is_text(given)
     number = pa.types.is_integer(field.type) and not pa.types.is_integer(given)
     if (text or number) and not pa.types.is_null(given):
-        raise InvalidInputError(f"column '{field.name}' must be {field.type}, not {given}")
+        raise InvalidInputError(f"column '{field.name}': must be {field.type}, not {given}")
     try:
         column = table.column(field.name).cast(field.type).combine_chunks()
     except (pa.ArrowException, ValueError) as error:
