@@ -76,6 +76,20 @@ def test_block_borders(count):
     assert list(index.find("")) == list(index.find("9999x")) == []
 
 
+@pytest.mark.parametrize(
+    "runs", [(70, 200, 3), (64, 64, 64), (1, 63, 65), (0, 129, 0), (63, 1, 64)]
+)
+def test_values_over_several_blocks(runs):
+    """A value that fills several blocks, or begins or ends at a border, is found whole."""
+    values = [value for value, count in zip("abc", runs, strict=True) for _ in range(count)]
+    for index in (
+        SortedIndex(pa.array(values, pa.string())),
+        SortedIndex(pa.array(values, pa.string()), ordered=True),
+        Postings(pa.array(values, pa.string()).dictionary_encode()),
+    ):
+        assert [sorted(index.find(key)) for key in "abcd"] == [at(values, key) for key in "abcd"]
+
+
 # --- segments
 
 SOURCES = st.sampled_from(["docs", "Docs", "é", ""])
