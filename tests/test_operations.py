@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+import pickle
 import re
+import subprocess
+import sys
 
 import pytest
 from support.results import row
@@ -215,6 +218,16 @@ def test_if_not_exists(catalog):
     version = catalog.version
     assert create(again(catalog), "t", if_not_exists=True) == first
     assert catalog.version == version
+
+
+def test_if_not_exists_takes_the_build_over(store):
+    """`B066`, `B258`: who retries a dead process's create is the builder now; recovery sees him."""
+    code = "import pickle, sys; c, r = pickle.load(sys.stdin.buffer); c.create_result_table(**r)"
+    first = pickle.dumps((store.catalog, row("t")))
+    subprocess.run([sys.executable, "-c", code], input=first, check=True)
+    create(store.catalog, "t", if_not_exists=True)
+    assert not store.recover()
+    assert store.catalog.get_result_table("t").status is BUILDING
 
 
 @pytest.mark.parametrize("status", [READY, FAILED])
