@@ -20,7 +20,7 @@ from typing import BinaryIO
 
 import filelock
 
-from jammi_files.errors import ConflictError, InvalidInputError, StorageError
+from jammi_files.errors import ConflictError, InvalidInputError, StateError, StorageError
 from jammi_files.storage import (
     LOCK_TIMEOUT,
     TEMP_SUFFIX,
@@ -193,6 +193,9 @@ class _LocalWriter(ObjectWriter):
     def _link(self) -> None:
         try:
             os.link(self._temp, self.path)
+        except FileNotFoundError:
+            msg = f"'{self._temp}' is gone: recovery took this write for a dead process's"
+            raise StateError(msg) from None
         except OSError as error:
             if error.errno not in _NO_HARD_LINKS:
                 raise

@@ -88,14 +88,13 @@ def recover(catalog: Catalog, *, dry_run: bool, reap: bool) -> RecoveryReport:
 def _plan(catalog: Catalog, artifacts: Artifacts, *, reap: bool) -> Iterator[_Decision]:
     # One snapshot for both questions: a build that becomes ready meanwhile is not judged twice.
     snapshot = catalog.snapshot()
-    live: set[str] = set()
+    ended: set[str] = set()
     for record in snapshot.list_result_tables_by_status(ResultTableStatus.BUILDING):
         try:
             death = _find_death(catalog, record)
-            if death is None:
-                live.add(record.table_name)
-                continue
-            yield _decide_building(artifacts, record, death, reap=reap)
+            if death is not None:
+                yield _decide_building(artifacts, record, death, reap=reap)
+                ended.add(record.table_name)
         except (JammiFilesError, OSError) as error:
             yield _skip(record, str(error))
     present = set(catalog.storage.list(""))
@@ -106,9 +105,7 @@ def _plan(catalog: Catalog, artifacts: Artifacts, *, reap: bool) -> Iterator[_De
             yield _skip(record, str(error))
     for record in snapshot.damaged():
         yield _skip(record, str(find_damage(record)))
-        live.add(record.table_name)
-    building = {r.table_name for r in catalog.list_result_tables_by_status("building")} | live
-    yield from _sweep(catalog, building, present)
+    yield from _sweep(catalog, ended, present)
 
 
 def _find_death(catalog: Catalog, record: ResultTableRecord) -> str | None:
@@ -151,18 +148,26 @@ def _decide_ready(
         yield _decision(record, step, "ready, but its sidecar is gone (`B253`, `B263`)")
 
 
-def _sweep(catalog: Catalog, building: set[str], present: set[str]) -> Iterator[_Decision]:
-    """Name what no live build can be using: temporary files and side objects of ended builds."""
+def _sweep(catalog: Catalog, ended: set[str], present: set[str]) -> Iterator[_Decision]:
+    """Name what no live build can be using: temporary files and side objects of ended builds.
+
+    The listings come first and the rows after: whatever was listed of a build that is still going
+    on has its row, and a build that begins now was not listed.
+    """
+    states = list(lease.names_with_state(catalog.storage))
+    rows = catalog.snapshot()
+    in_use = {record.table_name for record in rows.list_result_tables_by_status("building")}
+    in_use = (in_use - ended) | {record.table_name for record in rows.damaged()}
     for name in sorted(present):
         table = _table_of_temp(name)
-        if name.endswith(TEMP_SUFFIX) and table not in building:
-            record = catalog.get_result_table(table)
+        if name.endswith(TEMP_SUFFIX) and table not in in_use:
+            record = rows.get_result_table(table)
             if record is not None:
                 yield _left_over(name, record, "a temporary file of a build that has ended")
-    for table in lease.names_with_state(catalog.storage):
-        if table not in building:
+    for table in states:
+        if table not in in_use and table not in ended:
             reason = "the side object of a build that has ended"
-            yield _left_over(lease.key_of(table), catalog.get_result_table(table), reason)
+            yield _left_over(lease.key_of(table), rows.get_result_table(table), reason)
 
 
 def _apply(catalog: Catalog, artifacts: Artifacts, decision: _Decision) -> None:

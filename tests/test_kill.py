@@ -23,9 +23,6 @@ ENDS = {
     "commit": None,
 }
 ROWS = 2 * BATCH.num_rows
-SWEPT = pytest.mark.xfail(
-    reason="LocalStorage: publishing a temporary file that recovery swept is a FileNotFoundError"
-)
 
 
 @pytest.mark.parametrize(
@@ -86,7 +83,7 @@ def _require_end(store, name, step, report, *, reap):
     ("step", "status"),
     [
         ("checkpoint", "failed"),
-        pytest.param("writing", "failed", marks=SWEPT),
+        ("writing", "failed"),
         ("data", "failed"),
         ("sidecar", "ready"),
     ],

@@ -410,7 +410,6 @@ def test_dry_run(store):
     assert all(action.reason for action in done.actions)
 
 
-@pytest.mark.xfail(reason="recover: the sweep is planned on rows that a dry run leaves building")
 @pytest.mark.usefixtures("dead")
 def test_dry_run_plans_the_sweep(store):
     """`B265`: what recovery would sweep is part of the plan."""
@@ -447,7 +446,6 @@ def test_a_build_that_goes_on_wins(store):
     assert _files(store, name) == {".parquet"}
 
 
-@pytest.mark.xfail(reason="recover: a build that begins during the sweep loses its side object")
 def test_a_build_that_begins_meanwhile_is_safe(store):
     """`B258`: a live build that begins while recovery runs keeps its checkpoint and lease."""
     store.catalog.create_result_table(**row("old"))

@@ -19,7 +19,7 @@ def test_catalog_equals_oracle(machine):
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=STEPS // 36,
+            max_examples=STEPS // 28,
             stateful_step_count=50,
             deadline=None,
             report_multiple_bugs=False,
