@@ -58,7 +58,7 @@ def _commit_info(
     log: Log[Snapshot, Draft], snapshot: Snapshot, scope: Scope
 ) -> Iterator[CommitInfo]:
     header = snapshot.header
-    written = admit_table(snapshot.tables(since=header.version - 1), scope)
+    written = admit_table(snapshot.tables(since=header.version - 1), scope, ["table_name"])
     names = set(written.column("table_name").to_pylist())
     with contextlib.suppress(VersionNotFoundError):
         if "delete" in header.operation:  # the tombstones may be merged away already

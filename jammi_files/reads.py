@@ -177,7 +177,10 @@ class Reads(abc.ABC):
             InvalidInputError: the filter or a column name does not fit the schema.
         """
         snapshot, scope = self._seen()
-        return _select(admit_table(snapshot.tables(), scope), filter, columns)
+        wanted = SCHEMA.names
+        if filter is None and columns and set(columns) <= set(wanted):
+            wanted = list(columns)  # the others need not be decoded
+        return _select(admit_table(snapshot.tables(), scope, wanted), filter, columns)
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
         """Export `scan` by the Arrow PyCapsule interface, for Polars, DuckDB and pandas."""
@@ -255,13 +258,14 @@ def _admitted(rows: Iterable[Row], scope: Scope) -> Iterator[ResultTableRecord]:
                 _log.warning("left out a damaged row: %s", damage)
 
 
-def admit_table(tables: Iterable[pa.Table], scope: Scope, *keep: str) -> pa.Table:
-    """Return what the scope sees of stored tables: the columns `SCHEMA` and those in ``keep``."""
+def admit_table(
+    tables: Iterable[pa.Table], scope: Scope, names: Sequence[str] = SCHEMA.names
+) -> pa.Table:
+    """Return what the scope sees of stored tables, in the columns ``names``."""
     visible = scope.visible()
-    names = [*SCHEMA.names, *keep]
     schema = pa.schema([STORED.field(name) for name in names])
     parts = [
-        (table if visible is None else table.filter(visible)).select(names).cast(schema)
+        (table if visible is None else table.filter(visible)).select(list(names)).cast(schema)
         for table in tables
     ]
     return pa.concat_tables(parts) if parts else schema.empty_table()
@@ -298,13 +302,14 @@ def _instant(value: str | dt.datetime) -> str:
 
 def changes_between(old: Snapshot, new: Snapshot, scope: Scope) -> pa.Table:
     """Return what differs between two versions as the scope sees it; see `Catalog.changes`."""
-    live = admit_table(new.tables(since=old.version), scope, "seq")
+    stored = [*SCHEMA.names, "seq"]
+    live = admit_table(new.tables(since=old.version), scope, stored)
     kinds = [
         "update" if _seen_row(old, name, scope) else "insert"
         for name in live.column("table_name").to_pylist()
     ]
     dead = [row._replace(seq=version) for row, version in vanished(old, new, scope)]
-    gone = admit_table([table_of(dead)], scope, "seq")
+    gone = admit_table([table_of(dead)], scope, stored)
     table = pa.concat_tables([live, gone])
     kinds += ["delete"] * gone.num_rows
     columns = [pa.array(kinds, pa.string()), table.column("seq")]
