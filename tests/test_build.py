@@ -168,6 +168,19 @@ def test_build_is_used_in_its_block(store):
     assert store.verify_materialization(out.table_name) == Match()
 
 
+def test_failure_at_the_end(store):
+    """`B089`, `B090`: a build that fails after its data was published takes the data back."""
+    with (  # noqa: PT012 - the block is the subject
+        pytest.raises(Exception, match=r"materialization\.json"),
+        store.build(*TABLE, **CONTRACT) as out,
+    ):
+        out.write(DATA)
+        (Path(store.root) / f"{out.table_name}.materialization.json").write_bytes(b"foreign")
+    (record,) = store.catalog.find_result_tables("docs")
+    assert record.status == "failed"
+    assert f"{out.table_name}.parquet" not in files(store)
+
+
 def test_failed_meanwhile(store):
     """`B259`: a build whose row was failed by another hand ends with an error, never ready."""
     with pytest.raises(StateError) as caught, store.build(*TABLE, **CONTRACT) as out:  # noqa: PT012 - the block is the subject
