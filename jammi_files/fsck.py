@@ -23,7 +23,6 @@ from jammi_files.schema import ResultTableRecord, ResultTableStatus, find_damage
 from jammi_files.segment import Segment
 from jammi_files.snapshot import Snapshot
 from jammi_files.storage import TEMP_SUFFIX
-from jammi_files.timestamps import CLOCK, parse_timestamp
 
 
 class Severity(StrEnum):
@@ -129,14 +128,12 @@ def _check_rows(catalog: Catalog, snapshot: CatalogSnapshot, *, deep: bool) -> I
 
 
 def _check_building(catalog: Catalog, record: ResultTableRecord) -> Iterator[Finding]:
-    held = record.lease
     try:
-        state = lease.read_state(catalog.storage, record.table_name)
-        held = held if state is None else state.lease
+        death = lease.find_build_death(catalog.storage, record)
     except FormatError as error:
         key = lease.key_of(record.table_name)
         yield Finding(Kind.DAMAGED_BUILD_STATE, key, str(error), "delete the object")
-    death = lease.find_death(held, parse_timestamp(record.created_at), CLOCK.now())
+        return
     if death is not None:
         yield Finding(Kind.DEAD_BUILD, record.table_name, f"building, but {death}", "run recover")
 

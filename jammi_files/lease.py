@@ -20,9 +20,9 @@ import orjson
 
 from jammi_files.errors import FormatError
 from jammi_files.materialization import producer_id
-from jammi_files.schema import Lease
+from jammi_files.schema import Lease, ResultTableRecord
 from jammi_files.storage import Storage
-from jammi_files.timestamps import CLOCK
+from jammi_files.timestamps import CLOCK, parse_timestamp
 
 BUILDS = "_catalog/builds"
 LEASE_SECONDS = 900
@@ -103,6 +103,24 @@ def find_death(lease: Lease | None, created_at: int, now: int) -> str | None:
     if now >= lease.expires_at:
         return f"its lease expired {(now - lease.expires_at) / 1e9:.0f} s ago"
     return None
+
+
+def find_build_death(storage: Storage, record: ResultTableRecord) -> str | None:
+    """Return why a ``building`` row's build is dead, or None while it may be alive.
+
+    The side object renews the lease of the row's own owner. Where the two name different owners the
+    build was taken over, and whichever lease runs longer decides.
+
+    Raises:
+        FormatError: the side object is damaged.
+    """
+    state = read_state(storage, record.table_name)
+    held = record.lease
+    if state is not None and (
+        held is None or held.owner == state.lease.owner or held.expires_at < state.lease.expires_at
+    ):
+        held = state.lease
+    return find_death(held, parse_timestamp(record.created_at), CLOCK.now())
 
 
 def read_state(storage: Storage, table_name: str) -> BuildState | None:

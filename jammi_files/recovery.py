@@ -18,7 +18,6 @@ from jammi_files.errors import FormatError, JammiFilesError, StateError, TableNo
 from jammi_files.materialization import MaterializationManifest
 from jammi_files.schema import ResultTableRecord, ResultTableStatus, find_damage
 from jammi_files.storage import TEMP_SUFFIX
-from jammi_files.timestamps import CLOCK, parse_timestamp
 
 
 class RecoveryStep(StrEnum):
@@ -91,7 +90,7 @@ def _plan(catalog: Catalog, artifacts: Artifacts, *, reap: bool) -> Iterator[_De
     ended: set[str] = set()
     for record in snapshot.list_result_tables_by_status(ResultTableStatus.BUILDING):
         try:
-            death = _find_death(catalog, record)
+            death = lease.find_build_death(catalog.storage, record)
             if death is not None:
                 yield _decide_building(artifacts, record, death, reap=reap)
                 ended.add(record.table_name)
@@ -106,12 +105,6 @@ def _plan(catalog: Catalog, artifacts: Artifacts, *, reap: bool) -> Iterator[_De
     for record in snapshot.damaged():
         yield _skip(record, str(find_damage(record)))
     yield from _sweep(catalog, ended, present)
-
-
-def _find_death(catalog: Catalog, record: ResultTableRecord) -> str | None:
-    state = lease.read_state(catalog.storage, record.table_name)
-    held = record.lease if state is None else state.lease
-    return lease.find_death(held, parse_timestamp(record.created_at), CLOCK.now())
 
 
 def _decide_building(
