@@ -16,7 +16,7 @@ from typing import Any
 
 from jammi_files import cache
 from jammi_files.artifacts import Artifacts
-from jammi_files.descriptors import Descriptor
+from jammi_files.descriptors import Descriptor, External
 from jammi_files.errors import FormatError
 from jammi_files.materialization import (
     Device,
@@ -183,7 +183,7 @@ def _nearest(
     near = [
         (_equal(sidecar.descriptor.to_dict(), fields), record, sidecar)
         for record, sidecar in attested
-        if sidecar.descriptor.producer == descriptor.producer
+        if _producer(sidecar.descriptor) == _producer(descriptor)
     ]
     best = max(near, key=lambda each: each[0], default=None)
     return None if best is None else best[1:]
@@ -290,6 +290,11 @@ def _attested(
             continue
         if sidecar is not None:
             yield record, sidecar
+
+
+def _producer(descriptor: Descriptor) -> tuple[str, str | None]:
+    named = descriptor.producer_id if isinstance(descriptor, External) else None
+    return descriptor.producer, named
 
 
 def _equal(recorded: Mapping[str, Any], wanted: Mapping[str, Any]) -> int:

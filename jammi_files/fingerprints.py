@@ -77,7 +77,8 @@ def source_version(location: Location) -> str:
         return dataset_version(location)
     if isinstance(location, ds.Dataset):
         return dataset_version(_files_of(location))
-    raise InvalidInputError(f"a {type(location).__name__} cannot be pinned; {_WHAT_WORKS}")
+    kind = type(location).__name__
+    raise InvalidInputError(f"a value of type {kind} cannot be pinned; {_WHAT_WORKS}")
 
 
 def source_versions(locations: Mapping[str, Location]) -> Callable[[str], str | None]:

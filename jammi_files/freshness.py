@@ -14,15 +14,8 @@ from typing import NamedTuple
 
 from jammi_files.artifacts import Artifacts
 from jammi_files.errors import FormatError, TableNotFoundError
-from jammi_files.evidence import (
-    READY,
-    UNREADABLE,
-    Evidence,
-    Known,
-    Pin,
-    Resolvers,
-    parents,
-)
+from jammi_files.evidence import Evidence, Resolvers
+from jammi_files.known import READY, UNREADABLE, Known, Pin, parents
 from jammi_files.lineage import inputs_first
 from jammi_files.reads import Reads
 from jammi_files.reasons import (

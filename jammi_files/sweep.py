@@ -6,7 +6,7 @@ each result looked at once after its inputs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor
 from functools import cached_property
 
@@ -14,8 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jammi_files.artifacts import Artifacts
-from jammi_files.evidence import READY, UNREADABLE, Evidence, Known, Pin, Resolvers, parents
+from jammi_files.evidence import Evidence, Resolvers
 from jammi_files.freshness import Judged, judge, linked
+from jammi_files.known import READY, UNREADABLE, Known, Pin, parents
 from jammi_files.lineage import inputs_first
 from jammi_files.reads import Reads
 from jammi_files.schema import ENUM_COLUMNS, AnchorKind
@@ -84,6 +85,14 @@ class _Everything:
         return {known.table_name: parents(self, known) for known in self.ready}
 
     @property
+    def inputs_first(self) -> Iterable[str]:
+        """The names of the ready results, each after its inputs."""
+        if all(each.age < known.age for known in self.ready for each in self.inputs[known[0]]):
+            return self.inputs  # age is such an order, as always where the store made the rows
+        links = {name: linked(above) for name, above in self.inputs.items()}
+        return inputs_first(links, links)
+
+    @property
     def parents(self) -> list[Known]:
         """Every ready result that another was made from, once."""
         return list(
@@ -116,8 +125,7 @@ class _Answers:
         # is or descends from. One each is enough to follow the path, and keeps the pass linear.
         self._stale: dict[str, str] = {}
         self._open: dict[str, str] = {}
-        links = {name: linked(above) for name, above in rows.inputs.items()}
-        for name in inputs_first(links, links):
+        for name in rows.inputs_first:
             own = self._own[name]
             self._inherit(self._stale, name, own=bool(own.reasons))
             self._inherit(self._open, name, own=bool(own.open))
@@ -135,14 +143,14 @@ class _Answers:
         name = known.table_name
         if not known.is_attested:
             return name, "missing_manifest", [], [], "the row carries no contract"
+        if name not in self._stale and name not in self._open:
+            return name, "fresh", [], [], None
         own = self._own[name]
         above = dict.fromkeys(each.table_name for each in self._inputs[name])
         blamed = [(parent, self._stale[parent]) for parent in above if parent in self._stale]
         opened = [(parent, self._open[parent]) for parent in above if parent in self._open]
         reasons = [*map(_flat, _told(own)), *(_inherited(*pair) for pair in blamed)]
         undecided = bool(own.open) or (bool(opened) and not reasons)
-        if not undecided and not reasons:
-            return name, "fresh", [], [], None
         sources = [each.source for each in own.open]
         sources += [each.source for _, origin in opened for each in self._own[origin].open]
         unpinned = list(dict.fromkeys(sources)) if undecided else []

@@ -17,7 +17,7 @@ LAYERS = [
     ("__main__", "cli", "cli_commands", "cli_views", "cli_parser"),
     ("__init__",),
     ("interop", "fsck", "jammi_db"),
-    ("store", "answers"),
+    ("store", "reuse", "answers"),
     (
         "sweep",
         "explain",
@@ -29,6 +29,8 @@ LAYERS = [
         "cache",
         "lineage",
         "evidence",
+        "successors",
+        "known",
         "fingerprints",
     ),
     ("build", "embeddings", "writer", "artifacts"),
