@@ -276,6 +276,10 @@ def _check(storage: Storage, scenario: Scenario, states: list[State], reached: i
         assert store.verify_materialization(record.table_name).ok
     assert store.catalog.list_result_tables_by_status("building") == []
     found = check_invariants(storage, scenario.leaves | {Kind.TEMPORARY_FILE})
+    for finding in found:  # data outlives its row only with the sidecar that says what it is
+        if finding.kind is Kind.ORPHAN_OBJECT:
+            sidecar = finding.subject.replace(".parquet", ".materialization.json")
+            assert storage.size(sidecar) is not None
     in_root = [finding for finding in found if "/" not in finding.subject]
     assert all(finding.kind in scenario.leaves for finding in in_root)
     assert not _open(storage).as_admin().recover()
