@@ -15,6 +15,7 @@ from jammi_files.reads import Reads
 from jammi_files.rows import Row
 from jammi_files.schema import (
     InputAnchor,
+    Lease,
     ModelTask,
     ResultTableKind,
     ResultTableRecord,
@@ -77,11 +78,14 @@ class Operations(Reads):
         text_columns: Sequence[str] | None = None,
         properties: Mapping[str, str] | None = None,
         if_not_exists: bool = False,
+        claim: rules.Claim | None = None,
     ) -> ResultTableRecord:
         """Insert one ``building`` row for this handle's tenant and return it (`B056` to `B066`).
 
         ``if_not_exists`` returns the row of that name instead of failing when it is this tenant's
-        and still ``building``, for retried tasks.
+        and still ``building``, for retried tasks; a dead process's build becomes this one's.
+        ``claim``, of `ResultStore.get_or_build`, returns the row that holds its key already, if
+        there is one (`B127`).
 
         Raises:
             InvalidInputError: an argument is wrong.
@@ -110,8 +114,11 @@ class Operations(Reads):
             lease=lease.new_lease(),
         )
         scope = self.scope
+        if claim is not None:
+            return self._commit(lambda draft: rules.claim(draft, scope, record, claim))
         if if_not_exists:
-            return self._commit(lambda draft: rules.create_or_get(draft, scope, record))
+            dead = self._dead_leases(record.table_name)
+            return self._commit(lambda draft: rules.create_or_get(draft, scope, record, dead))
         return self._commit(lambda draft: rules.create(draft, scope, record))
 
     def create_result_tables(self, rows: object) -> int:
@@ -254,6 +261,14 @@ class Operations(Reads):
             return False
         held = None if row is None else row.record.lease
         return lease.may_have_state(self._storage, table_name, held)
+
+    def _dead_leases(self, table_name: str) -> list[Lease | None]:
+        """Return the lease of a building row if its build is dead."""
+        row = self._seen()[0].get(table_name)
+        if row is None or row.record.status is not ResultTableStatus.BUILDING:
+            return []
+        alive = lease.find_build_death(self._storage, row.record) is None
+        return [] if alive else [row.record.lease]
 
     def _end_builds(self, removed: list[ResultTableRecord]) -> list[ResultTableRecord]:
         for record in removed:

@@ -21,9 +21,20 @@ from jammi_files.errors import (
     TableNotFoundError,
 )
 from jammi_files.rows import Row, rows_of
-from jammi_files.schema import InputAnchor, ResultTableRecord, ResultTableStatus, require_sound
+from jammi_files.schema import (
+    InputAnchor,
+    Lease,
+    ResultTableRecord,
+    ResultTableStatus,
+    require_sound,
+)
 from jammi_files.scope import Scope
 from jammi_files.timestamps import CLOCK, format_timestamp
+
+_IDENTITY = ("source_id", "model_id", "task", "kind", "parquet_path")
+
+BUILD_KEY = "build_key"
+"""The property of a row that says for which result it was claimed (`B127`)."""
 
 
 def create(draft: Draft, scope: Scope, record: ResultTableRecord) -> ResultTableRecord:
@@ -42,18 +53,61 @@ def create(draft: Draft, scope: Scope, record: ResultTableRecord) -> ResultTable
     return record
 
 
-def create_or_get(draft: Draft, scope: Scope, record: ResultTableRecord) -> ResultTableRecord:
+def create_or_get(
+    draft: Draft, scope: Scope, record: ResultTableRecord, dead: Collection[Lease | None]
+) -> ResultTableRecord:
     """Insert a row, or return the ``building`` row of that name that the same tenant owns (`B066`).
 
+    A row whose lease is among the ``dead`` gets the lease of ``record``: who retries builds it now.
+
     Raises:
-        AlreadyExistsError: the name is taken by another tenant or by a finished row.
+        AlreadyExistsError: the name is taken by another tenant, by a finished row, or by a row
+            of another source, model, task, kind or path.
     """
     row = draft.get(record.table_name)
     if row is None:
         return create(draft, scope, record)
-    if row.record.status is ResultTableStatus.BUILDING and scope.owns(row.record.tenant_id):
-        return row.record
+    same = all(getattr(row.record, name) == getattr(record, name) for name in _IDENTITY)
+    building = row.record.status is ResultTableStatus.BUILDING
+    if same and building and scope.owns(row.record.tenant_id):
+        if row.record.lease not in dead:
+            return row.record
+        taken_over = dataclasses.replace(row.record, lease=record.lease)
+        draft.put(taken_over, "update")
+        return taken_over
     raise taken(record.table_name)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Claim:
+    """What a build is about to make, and the last version that was seen without it (`B127`)."""
+
+    key: str
+    definition_hash: str
+    since: int
+
+
+def claim(
+    draft: Draft, scope: Scope, record: ResultTableRecord, wanted: Claim
+) -> ResultTableRecord:
+    """Insert a ``building`` row that holds a key, or return the visible row that has it (`B127`).
+
+    That row is ``building``, or became ``ready`` after ``wanted.since``. Two lookups, no scan.
+    """
+    view = draft.view()
+    rows = view.select("status", ResultTableStatus.BUILDING)
+    made = view.select("definition_hash", wanted.definition_hash)
+    rows += [row for row in made if row.record.is_ready and row.seq > wanted.since]
+    for row in rows:
+        if holds_key(row.record, wanted.key) and scope.sees(row.record.tenant_id):
+            return row.record
+    properties = {**(record.properties or {}), BUILD_KEY: wanted.key}
+    return create(draft, scope, dataclasses.replace(record, properties=properties))
+
+
+def holds_key(record: ResultTableRecord, key: str) -> bool:
+    """Say whether a row was claimed for a key, whatever has become of it."""
+    return (record.properties or {}).get(BUILD_KEY) == key
 
 
 def create_many(draft: Draft, scope: Scope, table: pa.Table) -> int:
