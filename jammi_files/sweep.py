@@ -131,6 +131,8 @@ class _Answers:
             self._inherit(self._open, name, own=bool(own.open))
 
     def _inherit(self, origin: dict[str, str], name: str, *, own: bool) -> None:
+        if not own and not origin:
+            return
         above = (origin.get(parent.table_name) for parent in self._inputs[name])
         found = name if own else next(filter(None, above), None)
         if found is not None:

@@ -3,8 +3,19 @@
 from __future__ import annotations
 
 import pyarrow as pa
+from support.faults import CountingStorage
 
-from jammi_files import Device, External, InputAnchor, MaterializationEnv, definition_hash
+from jammi_files import (
+    AnchorKind,
+    Catalog,
+    Device,
+    External,
+    InputAnchor,
+    MaterializationEnv,
+    ResultStore,
+    definition_hash,
+)
+from jammi_files.local import LocalStorage
 
 ENV = MaterializationEnv("0.32.0", Device.cpu())
 NEWER_ENV = MaterializationEnv("0.33.0", Device.cpu())
@@ -48,3 +59,20 @@ def listing(store):
     """Return `staleness_all` by table name, without reasons and words: the tags."""
     table = store.staleness_all()
     return dict(zip(table["table_name"].to_pylist(), table["staleness"].to_pylist(), strict=True))
+
+
+def at(version):
+    """Return resolvers that say where the source stands."""
+    return {AnchorKind.SOURCE_VERSION: lambda _: version}
+
+
+def row(store, name):
+    """Return the row of `staleness_all` about one result."""
+    rows = {each["table_name"]: each for each in store.staleness_all().to_pylist()}
+    return rows[name]
+
+
+def opened(root):
+    """Return the results under a root, and what counts each question to storage."""
+    storage = CountingStorage(LocalStorage(root, "os"))
+    return ResultStore(Catalog(storage)), storage
