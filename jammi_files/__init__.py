@@ -82,6 +82,7 @@ from jammi_files.reasons import (
     Undecidable,
 )
 from jammi_files.recovery import RecoveryAction, RecoveryReport, RecoveryStep
+from jammi_files.reuse import Obtained
 from jammi_files.schema import (
     AnchorKind,
     InputAnchor,
@@ -146,6 +147,7 @@ __all__ = [
     "NotFoundError",
     "NotReady",
     "NotRecomputableError",
+    "Obtained",
     "OpenInput",
     "RecoveryAction",
     "RecoveryReport",

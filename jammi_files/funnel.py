@@ -8,7 +8,8 @@ terminal state (FORMAT sections "Publish" and "Recovery").
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import pyarrow as pa
 
@@ -85,28 +86,18 @@ class Funnel:
             InvalidInputError: an argument is wrong.
             TableNotFoundError: ``derived_from`` names no visible row.
         """
-        parsed_task, parsed_kind = ModelTask.parse(task), ResultTableKind.parse(kind)
-        name = naming.new_table_name(source_id, parsed_task, model_id)
-        indexed = parsed_task.is_embedding and parsed_kind is ResultTableKind.MODEL
-        if key_column is None and derived_from is not None:
-            parent = self.catalog.get_result_table(derived_from)
-            key_column = None if parent is None else parent.key_column
-        record = self.catalog.create_result_table(
-            name,
-            source_id=source_id,
-            model_id=model_id,
-            task=parsed_task,
-            kind=parsed_kind,
-            parquet_path=name + naming.DATA_SUFFIX,
-            index_path=name + naming.INDEX_SUFFIX if indexed else None,
+        row = self._new_row(
+            source_id,
+            task,
+            kind,
+            model_id,
             derived_from=derived_from,
             dimensions=dimensions,
             key_column=key_column,
             text_columns=text_columns,
             properties=properties,
         )
-        index = None if record.index_path is None else self.storage.url(record.index_path)
-        return ResultTableInfo(name, self.storage.url(record.parquet_path), index)
+        return self._info(self.catalog.create_result_table(**row))
 
     def open_writer(
         self, info: ResultTableInfo | str, schema: pa.Schema, *, compression: str = "zstd"
@@ -194,8 +185,9 @@ class Funnel:
         """
         require_anchors(inputs)
         definition_hash(descriptor, env)  # refuses what is no descriptor before the work begins
-        steps = Steps(
-            create=lambda: self.create_table(
+
+        def create() -> ResultTableInfo:
+            return self.create_table(
                 source_id,
                 task,
                 kind,
@@ -205,15 +197,9 @@ class Funnel:
                 key_column=key_column,
                 text_columns=text_columns,
                 properties=properties,
-            ),
-            open_writer=self.open_writer,
-            finalize=lambda name, rows: self.finalize_with_manifest(
-                name, rows, descriptor, env, inputs
-            ),
-            abandon=self._abandon,
-            checkpoint=self.catalog.set_checkpoint,
-        )
-        return Build(steps, schema)
+            )
+
+        return Build(self._steps(create, descriptor, env, inputs), schema)
 
     def materialize_embedding_table(  # noqa: PLR0913 - one keyword per column and contract part
         self,
@@ -302,6 +288,62 @@ class Funnel:
         ) as out:
             out.write(table)
         return out.table_name
+
+    def _new_row(  # noqa: PLR0913 - one keyword per column
+        self,
+        source_id: str,
+        task: ModelTask | str,
+        kind: ResultTableKind | str,
+        model_id: str,
+        *,
+        derived_from: str | None,
+        dimensions: int | None,
+        key_column: str | None,
+        text_columns: Sequence[str] | None,
+        properties: Mapping[str, str] | None,
+    ) -> dict[str, Any]:
+        """Return the arguments of `create_result_table` for a table under a fresh name."""
+        parsed_task, parsed_kind = ModelTask.parse(task), ResultTableKind.parse(kind)
+        name = naming.new_table_name(source_id, parsed_task, model_id)
+        indexed = parsed_task.is_embedding and parsed_kind is ResultTableKind.MODEL
+        if key_column is None and derived_from is not None:
+            parent = self.catalog.get_result_table(derived_from)
+            key_column = None if parent is None else parent.key_column
+        return {
+            "table_name": name,
+            "source_id": source_id,
+            "model_id": model_id,
+            "task": parsed_task,
+            "kind": parsed_kind,
+            "parquet_path": name + naming.DATA_SUFFIX,
+            "index_path": name + naming.INDEX_SUFFIX if indexed else None,
+            "derived_from": derived_from,
+            "dimensions": dimensions,
+            "key_column": key_column,
+            "text_columns": text_columns,
+            "properties": properties,
+        }
+
+    def _info(self, record: ResultTableRecord) -> ResultTableInfo:
+        index = None if record.index_path is None else self.storage.url(record.index_path)
+        return ResultTableInfo(record.table_name, self.storage.url(record.parquet_path), index)
+
+    def _steps(
+        self,
+        create: Callable[[], ResultTableInfo],
+        descriptor: Descriptor,
+        env: MaterializationEnv,
+        inputs: Sequence[InputAnchor],
+    ) -> Steps[ResultTableInfo]:
+        return Steps(
+            create=create,
+            open_writer=self.open_writer,
+            finalize=lambda name, rows: self.finalize_with_manifest(
+                name, rows, descriptor, env, inputs
+            ),
+            abandon=self._abandon,
+            checkpoint=self.catalog.set_checkpoint,
+        )
 
     def _record(self, table_name: str) -> ResultTableRecord:
         record = self.catalog.get_result_table(table_name)

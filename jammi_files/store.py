@@ -1,4 +1,4 @@
-"""Everything one does with results: produce (`funnel`), ask (`answers`), verify, trace, delete."""
+"""Everything one does with results: produce, ask and `reuse`, verify, trace, delete."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from typing import Any
 import pyarrow.dataset as ds
 
 from jammi_files import drawing, exports, lineage, recovery
-from jammi_files.answers import Answers
 from jammi_files.catalog import Catalog
 from jammi_files.descriptors import Descriptor
 from jammi_files.drawing import Lineage
 from jammi_files.errors import JammiFilesError, StateError
 from jammi_files.lineage import LineageEdge
 from jammi_files.materialization import MaterializationManifest, Verdict
+from jammi_files.reuse import Reuse
 from jammi_files.schema import InputAnchor, ResultTableRecord
 from jammi_files.storage import Durability
 
@@ -41,7 +41,7 @@ class Verification:
         return self.verdict is not None and self.verdict.ok
 
 
-class ResultStore(Answers):
+class ResultStore(Reuse):
     """The results under one root, seen from one scope; make one with `connect`."""
 
     def __reduce__(self) -> tuple[type[ResultStore], tuple[Catalog]]:

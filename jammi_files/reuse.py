@@ -1,0 +1,396 @@
+"""Reuse an exact result or build it, once however many ask at the same time (`B122` to `B127`).
+
+A build that may be reused claims its key in the very commit that makes its ``building`` row, so of
+all who ask one computes. The others look again and again, one freshness check each time, until the
+result is ready, or the row has failed or its process died: then one of them claims the key anew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import logging
+import math
+import random
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal, ParamSpec
+
+import pyarrow as pa
+
+from jammi_files import cache, lease, rules
+from jammi_files.answers import Answers
+from jammi_files.build import Build
+from jammi_files.cache import CacheOutcome, CachePolicy, Verify
+from jammi_files.catalog import Catalog
+from jammi_files.descriptors import (
+    AsofJoin,
+    ContextSet,
+    Descriptor,
+    Embedding,
+    External,
+    GraphPropagation,
+    Inference,
+    NeighborGraph,
+)
+from jammi_files.errors import (
+    ConflictError,
+    InvalidInputError,
+    JammiFilesError,
+    StateError,
+    TableNotFoundError,
+)
+from jammi_files.funnel import ResultTableInfo
+from jammi_files.materialization import MaterializationEnv, definition_hash
+from jammi_files.reads import CatalogSnapshot
+from jammi_files.schema import (
+    InputAnchor,
+    ModelTask,
+    ResultTableKind,
+    ResultTableRecord,
+    require_anchors,
+)
+from jammi_files.strict_json import canonical_json
+from jammi_files.timestamps import CLOCK, parse_timestamp
+
+P = ParamSpec("P")
+
+OnBusy = Literal["wait", "fail", "compute"]
+"""What to do while another process builds the same result (`B127`)."""
+
+FIRST_PAUSE = 0.01
+LONGEST_PAUSE = 0.5
+"""Seconds between two looks at a build that is awaited, before jitter."""
+
+_log = logging.getLogger("jammi_files")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Obtained:
+    """A result that was asked for: its row, and whether it was computed or reused (`B124`)."""
+
+    record: ResultTableRecord
+    outcome: CacheOutcome
+
+    @property
+    def table_name(self) -> str:
+        """The result's name."""
+        return self.record.table_name
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Job:
+    descriptor: Descriptor
+    env: MaterializationEnv
+    inputs: tuple[InputAnchor, ...]
+    fn: Callable[[], Any]
+    columns: dict[str, Any]
+    schema: pa.Schema | None
+    definition_hash: str
+
+    @property
+    def key(self) -> str:
+        """The SHA-256 of the definition and the inputs, in whatever order those came."""
+        anchors = [anchor.to_dict() for anchor in sorted(self.inputs)]
+        return hashlib.sha256(canonical_json([self.definition_hash, anchors])).hexdigest()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Manner:
+    policy: CachePolicy
+    verify: Verify | None
+    on_busy: OnBusy
+    wait_seconds: float | None
+
+    def __post_init__(self) -> None:
+        if self.on_busy not in ("wait", "fail", "compute"):
+            raise InvalidInputError(
+                f"on_busy must be 'wait', 'fail' or 'compute', not {self.on_busy!r}"
+            )
+        wait = self.wait_seconds
+        is_number = isinstance(wait, (int, float)) and not isinstance(wait, bool)
+        if wait is not None and not (is_number and wait >= 0):
+            raise InvalidInputError(f"wait_seconds must be None or seconds >= 0, not {wait!r}")
+
+    def deadline(self) -> float:
+        """Return the instant of the monotonic clock at which waiting ends."""
+        return math.inf if self.wait_seconds is None else time.monotonic() + self.wait_seconds
+
+
+class Reuse(Answers):
+    """Asking and producing in one call."""
+
+    def get_or_build(  # noqa: PLR0913 - one keyword per column and per choice
+        self,
+        descriptor: Descriptor,
+        env: MaterializationEnv,
+        inputs: Sequence[InputAnchor],
+        fn: Callable[[], Any],
+        *,
+        source_id: str | None = None,
+        task: ModelTask | str | None = None,
+        kind: ResultTableKind | str | None = None,
+        model_id: str | None = None,
+        policy: CachePolicy | str = CachePolicy.USE,
+        verify: Verify | None = None,
+        on_busy: OnBusy = "wait",
+        wait_seconds: float | None = None,
+        derived_from: str | None = None,
+        dimensions: int | None = None,
+        key_column: str | None = None,
+        text_columns: Sequence[str] | None = None,
+        properties: Mapping[str, str] | None = None,
+        schema: pa.Schema | None = None,
+    ) -> Obtained:
+        """Return the newest usable exact match, else compute it with ``fn`` (`B122` to `B127`).
+
+        ``fn`` returns a table, a batch, whatever speaks the Arrow PyCapsule interface, or an
+        iterable of those. Of all who ask at once one calls it. If it fails, its row says why and
+        the exception is that caller's alone; if it dies, its row is failed: either way one of those
+        who wait computes. ``on_busy="fail"`` raises instead of waiting, ``"compute"`` computes too.
+        ``fn`` must not ask for its own result. ``verify`` is that of `probe_cache`.
+
+        Policy ``bypass`` never looks (`B123`), and a result with an unpinned input is never reused
+        (`B115`): then every caller computes. What the row says (``source_id`` and so on) comes from
+        the descriptor and its parent table as far as they hold it. What `build` makes is reused
+        once it is ready, but not awaited.
+
+        Raises:
+            InvalidInputError: an argument is wrong, or neither given nor in the descriptor.
+            ConflictError: the result is being built: with ``on_busy="fail"``, or for longer than
+                ``wait_seconds``.
+        """
+        given = {
+            "source_id": source_id,
+            "task": task,
+            "kind": kind,
+            "model_id": model_id,
+            "derived_from": derived_from,
+            "dimensions": dimensions,
+            "key_column": key_column,
+            "text_columns": text_columns,
+            "properties": properties,
+        }
+        manner = _Manner(CachePolicy.parse(policy), verify, on_busy, wait_seconds)
+        columns, digest = self._columns(descriptor, given), definition_hash(descriptor, env)
+        job = _Job(descriptor, env, require_anchors(inputs), fn, columns, schema, digest)
+        return self._obtain(job, manner)
+
+    def cached(  # noqa: PLR0913 - as above
+        self,
+        *,
+        descriptor: Descriptor | Callable[P, Descriptor],
+        env: MaterializationEnv | Callable[P, MaterializationEnv],
+        inputs: Sequence[InputAnchor] | Callable[P, Sequence[InputAnchor]],
+        source_id: str | None = None,
+        task: ModelTask | str | None = None,
+        kind: ResultTableKind | str | None = None,
+        model_id: str | None = None,
+        policy: CachePolicy | str = CachePolicy.USE,
+        verify: Verify | None = None,
+        on_busy: OnBusy = "wait",
+        wait_seconds: float | None = None,
+        derived_from: str | None = None,
+        dimensions: int | None = None,
+        key_column: str | None = None,
+        text_columns: Sequence[str] | None = None,
+        properties: Mapping[str, str] | None = None,
+        schema: pa.Schema | None = None,
+    ) -> Callable[[Callable[P, Any]], Callable[P, Obtained]]:
+        """Return a decorator: calling the function is `get_or_build` of what it returns.
+
+        ``descriptor``, ``env`` and ``inputs`` may each be a function of the call's arguments; an
+        argument that decides the output must be part of one of them. The rest is as above.
+        """
+
+        def decorate(function: Callable[P, Any]) -> Callable[P, Obtained]:
+            @functools.wraps(function)
+            def obtain(*args: P.args, **kwargs: P.kwargs) -> Obtained:
+                return self.get_or_build(
+                    descriptor(*args, **kwargs) if callable(descriptor) else descriptor,
+                    env(*args, **kwargs) if callable(env) else env,
+                    inputs(*args, **kwargs) if callable(inputs) else inputs,
+                    functools.partial(function, *args, **kwargs),
+                    source_id=source_id,
+                    task=task,
+                    kind=kind,
+                    model_id=model_id,
+                    policy=policy,
+                    verify=verify,
+                    on_busy=on_busy,
+                    wait_seconds=wait_seconds,
+                    derived_from=derived_from,
+                    dimensions=dimensions,
+                    key_column=key_column,
+                    text_columns=text_columns,
+                    properties=properties,
+                    schema=schema,
+                )
+
+            return obtain
+
+        return decorate
+
+    def _obtain(self, job: _Job, manner: _Manner) -> Obtained:
+        is_pinned = all(anchor.is_pinned for anchor in job.inputs)
+        if manner.policy is CachePolicy.BYPASS or not is_pinned:
+            return self._compute(job)
+        deadline, pause = manner.deadline(), FIRST_PAUSE
+        while True:
+            # Always the newest version: a handle's max_staleness would only prolong the wait.
+            seen = CatalogSnapshot(self.catalog.log.head(), self.catalog.scope)
+            match = cache.probe(
+                seen, self._artifacts, job.definition_hash, job.inputs, manner.verify
+            )
+            if match is not None:
+                return Obtained(match, CacheOutcome.reused(match.table_name))
+            holder = _find_holder(seen, job.key)
+            if holder is None:
+                row = self._new_row(**job.columns)
+                claim = rules.Claim(job.key, job.definition_hash, seen.version)
+                with _working_on(row["table_name"]):
+                    holder = self.catalog.create_result_table(**row, claim=claim)
+                    if holder.table_name == row["table_name"]:
+                        return self._compute(job, claimed=holder)
+            if holder.is_ready:
+                continue  # between the look and the claim
+            if self._bury_if_dead(holder):
+                continue
+            if manner.on_busy == "compute":
+                return self._compute(job)
+            left = deadline - time.monotonic()
+            if manner.on_busy == "fail" or left <= 0:
+                raise ConflictError(f"this result is being built as '{holder.table_name}'")
+            time.sleep(min(left, random.uniform(pause / 2, pause)))  # noqa: S311 - jitter
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    def _compute(self, job: _Job, *, claimed: ResultTableRecord | None = None) -> Obtained:
+        def create() -> ResultTableInfo:
+            return self._info(claimed) if claimed else self.create_table(**job.columns)
+
+        steps = self._steps(create, job.descriptor, job.env, job.inputs)
+        with Build(steps, job.schema) as out, _renewed(self.catalog, out.table_name):
+            for data in _pieces(job.fn()):
+                out.write(data)
+        return Obtained(self._record(out.table_name), CacheOutcome.computed())
+
+    def _bury_if_dead(self, holder: ResultTableRecord) -> bool:
+        """Fail a build whose process is gone, unless somebody else does; True if it is dead."""
+        death = self._find_death(holder)
+        if death is None:
+            return False
+        with contextlib.suppress(StateError, TableNotFoundError):  # another one was first
+            self.catalog.fail_unchanged(holder, f"another build takes over: {death}")
+        return True
+
+    def _find_death(self, holder: ResultTableRecord) -> str | None:
+        if lease.is_mine(holder.lease) and holder.table_name not in _at_work:
+            return "it was interrupted"
+        created, now = parse_timestamp(holder.created_at), CLOCK.now()
+        if lease.find_death(holder.lease, created, now) is None:
+            return None
+        return lease.find_build_death(self.storage, holder)  # its renewals, if any
+
+    def _columns(self, descriptor: Descriptor, given: dict[str, Any]) -> dict[str, Any]:
+        """Return the arguments of `create_table`: those given, else what the descriptor says."""
+        if isinstance(given["properties"], Mapping) and rules.BUILD_KEY in given["properties"]:
+            raise InvalidInputError(f"properties must not hold '{rules.BUILD_KEY}': it is computed")
+        said: dict[str, Any] = {"kind": ResultTableKind.MODEL, **self._said_by(descriptor)}
+        columns: dict[str, Any] = {
+            name: said.get(name) if value is None else value for name, value in given.items()
+        }
+        missing = [name for name in ("source_id", "task", "model_id") if columns.get(name) is None]
+        if missing:
+            raise InvalidInputError(
+                f"a {type(descriptor).__name__} descriptor does not say {' and '.join(missing)};"
+                " give it as a keyword"
+            )
+        task, kind = ModelTask.parse(columns["task"]), ResultTableKind.parse(columns["kind"])
+        return {**columns, "task": task, "kind": kind}
+
+    def _said_by(self, descriptor: Descriptor) -> dict[str, Any]:
+        said: dict[str, Any] = {}
+        match descriptor:
+            case Inference() | Embedding():
+                names = ["source_id", "task", "model_id", "key_column"]
+                names += ["dimensions"] if isinstance(descriptor, Embedding) else []
+                said = {name: getattr(descriptor, name) for name in names}
+            case NeighborGraph():
+                kind = ResultTableKind.NEIGHBOR_GRAPH
+                said = {"kind": kind, "model_id": kind.value}
+                said |= self._said_by_parent(descriptor.source_table)
+            case GraphPropagation(source_table=parent, dimensions=dimensions):
+                said = {"dimensions": dimensions, **self._said_by_parent(parent)}
+            case ContextSet(source_id=source, encoder_id=model, dimensions=dimensions):
+                said = {"source_id": source, "model_id": model, "dimensions": dimensions}
+            case AsofJoin():
+                said = {"kind": ResultTableKind.ASOF_JOIN}
+            case External():
+                said = {"model_id": descriptor.producer_id}
+        return said
+
+    def _said_by_parent(self, table_name: str) -> dict[str, Any]:
+        parent = self.catalog.get_result_table(table_name)
+        if parent is None:
+            return {}
+        return {"source_id": parent.source_id, "task": parent.task, "derived_from": table_name}
+
+
+_at_work: set[str] = set()
+"""The tables whose claims a thread of this process works on, or tries to get."""
+
+
+@contextlib.contextmanager
+def _working_on(table_name: str) -> Iterator[None]:
+    # From before the claim is committed: a claim of this process that is not here was interrupted.
+    _at_work.add(table_name)
+    try:
+        yield
+    finally:
+        _at_work.discard(table_name)
+
+
+def _find_holder(reads: CatalogSnapshot, key: str) -> ResultTableRecord | None:
+    building = reads.list_result_tables_by_status("building")
+    return next((record for record in building if rules.holds_key(record, key)), None)
+
+
+@contextlib.contextmanager
+def _renewed(catalog: Catalog, table_name: str) -> Iterator[None]:
+    """Renew a build's lease while the block runs: a function may compute long before it writes."""
+    ended = threading.Event()
+
+    def renew() -> None:
+        while not ended.wait(lease.LEASE_SECONDS / 3):
+            try:
+                catalog.renew_lease(table_name)
+            except JammiFilesError as error:
+                _log.warning("could not renew the lease of %s: %s", table_name, error)
+
+    thread = threading.Thread(target=renew, name=f"lease of {table_name}", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _pieces(made: Any) -> Iterator[Any]:  # noqa: ANN401 - whatever speaks Arrow
+    """Yield what a function returned in pieces that a build can write; a stream stays a stream."""
+    if isinstance(made, (pa.Table, pa.RecordBatch)) or hasattr(made, "__arrow_c_array__"):
+        yield made
+    elif hasattr(made, "__arrow_c_stream__"):
+        reader = pa.RecordBatchReader.from_stream(made)
+        batches = iter(reader)
+        yield next(batches, reader.schema.empty_table())  # without batches it has a schema still
+        yield from batches
+    elif isinstance(made, Iterable):
+        yield from made
+    else:
+        raise InvalidInputError(
+            f"the function must return Arrow data or an iterable of it, not {type(made).__name__}"
+        )
