@@ -9,10 +9,12 @@ never reused: a retired version keeps its name with an empty body.
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import re
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -77,14 +79,16 @@ class Codec(Protocol[S, D]):
 class _Ticket:
     """One caller's change on its way through a commit that it may share with other threads."""
 
-    __slots__ = ("change", "error", "finished", "leads", "result", "wake")
+    __slots__ = ("answered", "batch", "change", "error", "finished", "leads", "result", "wake")
 
     def __init__(self, change: Callable[[Any], Any]) -> None:
         self.change = change
         self.result: Any = None
         self.error: BaseException | None = None
-        self.finished = False
+        self.answered = False  # result or error is known to be true
+        self.finished = False  # the caller may go on
         self.leads = False
+        self.batch: list[_Ticket] = []  # what this ticket's thread commits while it leads
         self.wake = threading.Event()
 
 
@@ -96,10 +100,16 @@ class Log(Generic[S, D]):
         self._codec = codec
         self._head = codec.empty()
         self._checked_at = float("-inf")
+        self._transaction_thread: int | None = None
+        self.forget_threads()
+        _LOGS.add(self)
+
+    def forget_threads(self) -> None:
+        """Start without callers: a forked child has none of its parent's threads."""
         self._queue: list[_Ticket] = []
         self._mutex = threading.Lock()
         self._leading = False
-        self._transaction_thread: int | None = None
+        self._transaction_thread = None
 
     @property
     def known(self) -> S:
@@ -165,14 +175,17 @@ class Log(Generic[S, D]):
         if self._transaction_thread == threading.get_ident():
             raise nested_use()
         ticket = _Ticket(change)
-        with self._mutex:
-            self._queue.append(ticket)
-            ticket.leads = not self._leading
-            self._leading = True
-        if not ticket.leads:
-            self._await(ticket)
-        if not ticket.finished:
-            self._lead(ticket)
+        try:
+            with self._mutex:
+                self._queue.append(ticket)
+                ticket.leads = not self._leading
+                self._leading = True
+            if not ticket.leads:
+                ticket.wake.wait()
+            if not ticket.finished:
+                self._lead(ticket)
+        finally:
+            self._settle(ticket)
         if ticket.error is not None:
             raise ticket.error
         return ticket.result  # type: ignore[no-any-return]  # what `change` returned
@@ -197,82 +210,67 @@ class Log(Generic[S, D]):
             finally:
                 self._transaction_thread = None
 
-    def _await(self, ticket: _Ticket) -> None:
-        """Wait until the ticket is finished or has become the leader's."""
-        try:
-            ticket.wake.wait()
-        except BaseException:
-            self._withdraw(ticket)
-            with self._mutex:
-                if ticket.leads and not ticket.finished:
-                    self._pass_lead()
-            raise
-
-    def _pass_lead(self) -> None:
-        """Make the longest waiting ticket the leader's; the mutex is held."""
-        heir = self._queue[0] if self._queue else None
-        self._leading = heir is not None
-        if heir is not None:
-            heir.leads = True
-            heir.wake.set()
-
     def _lead(self, ticket: _Ticket) -> None:
-        """Commit everything that waits, then hand the lead to a thread that came meanwhile."""
-        batch: list[_Ticket] = []
+        """Commit everything that waits."""
         try:
-            self._commit_batch(ticket, batch)
+            self._commit_batch(ticket)
         except Exception as error:  # noqa: BLE001 - every waiting caller gets it
-            _fail(batch, error)
-        except BaseException:
-            _fail(batch, _interrupted(self._head.version + 1))
-            raise
-        finally:
-            for each in batch:
-                each.finished = True
-                each.wake.set()
-            with self._mutex:
-                self._pass_lead()
+            for each in ticket.batch:
+                each.error, each.answered = each.error or error, True
 
-    def _commit_batch(self, ticket: _Ticket, batch: list[_Ticket]) -> None:
+    def _settle(self, ticket: _Ticket) -> None:
+        """Let those go on for whom this thread has led, and hand the lead to one who waits.
+
+        Also after an interrupt, wherever it struck: nobody waits for a thread that is gone.
+        """
+        for each in ticket.batch:
+            if not each.answered:
+                each.error = _interrupted(self._head.version + 1)
+            each.finished = True
+            each.wake.set()
+        with self._mutex:
+            if ticket in self._queue:
+                self._queue.remove(ticket)
+            if ticket.leads:
+                ticket.leads = False
+                heir = self._queue[0] if self._queue else None
+                self._leading = heir is not None
+                if heir is not None:
+                    heir.leads = True
+                    heir.wake.set()
+
+    def _commit_batch(self, ticket: _Ticket) -> None:
         deadline = time.monotonic() + MAX_SECONDS
         for attempt in range(MAX_ATTEMPTS):
-            with self._locked(ticket, batch):
-                self._take(batch)  # only now: all who came while others held the lock share it
+            with self._locked(ticket):
+                self._take(ticket)  # only now: all who came while others held the lock share it
                 draft = self._codec.draft(self._advance())
-                for each in batch:
+                for each in ticket.batch:
                     self._apply(each, draft)
                 if self._append(draft):
+                    for each in ticket.batch:
+                        each.answered = True
                     return
             if time.monotonic() > deadline:
                 break
             time.sleep(random.uniform(0, min(1.0, 0.002 * 2**attempt)))  # noqa: S311 - jitter
-        msg = (
-            f"other writers won {attempt + 1} times in a row; nothing was applied, a retry is safe"
-        )
+        msg = f"other writers won {attempt + 1} times in a row; nothing was applied, retry safely"
         raise ConflictError(msg)
 
     @contextlib.contextmanager
-    def _locked(self, ticket: _Ticket, batch: list[_Ticket]) -> Iterator[None]:
+    def _locked(self, ticket: _Ticket) -> Iterator[None]:
         """Hold the writers' lock; an error of the lock is everybody's who waits for it."""
         with contextlib.ExitStack() as stack:
             try:
                 stack.enter_context(self._storage.lock())
             except Exception:
-                self._take(batch)
-                raise
-            except BaseException:  # an interrupt is this thread's alone
-                self._withdraw(ticket)
+                self._take(ticket)
                 raise
             yield
 
-    def _withdraw(self, ticket: _Ticket) -> None:
+    def _take(self, ticket: _Ticket) -> None:
         with self._mutex:
-            if ticket in self._queue:
-                self._queue.remove(ticket)
-
-    def _take(self, batch: list[_Ticket]) -> None:
-        with self._mutex:
-            batch += self._queue
+            ticket.batch += self._queue
             self._queue.clear()
 
     def _apply(self, ticket: _Ticket, draft: D) -> None:
@@ -350,16 +348,21 @@ class Log(Generic[S, D]):
         return [int(match[1]) for name in names if (match := _VERSION_NAME.fullmatch(name))]
 
 
+_LOGS: weakref.WeakSet[Log[Any, Any]] = weakref.WeakSet()
+
+
+def _forget_threads() -> None:
+    for log in _LOGS:
+        log.forget_threads()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_threads)
+
+
 def key_of(version: int) -> str:
     """Return the key of a version's object."""
     return f"{PREFIX}/{version // GROUP:017d}/{version:020d}.parquet"
-
-
-def _fail(batch: list[_Ticket], error: BaseException) -> None:
-    for ticket in batch:
-        if ticket.error is None:
-            ticket.error = error
-            ticket.result = None
 
 
 def _interrupted(version: int) -> JammiFilesError:

@@ -19,6 +19,9 @@ from jammi_files.materialization import MaterializationManifest
 from jammi_files.schema import ResultTableRecord, ResultTableStatus, find_damage
 from jammi_files.storage import TEMP_SUFFIX
 
+_MARK = "recovery: "
+"""How the error text of a row begins that recovery has failed."""
+
 
 class RecoveryStep(StrEnum):
     """What recovery does with one row or object."""
@@ -76,8 +79,10 @@ def recover(catalog: Catalog, *, dry_run: bool, reap: bool) -> RecoveryReport:
         if not dry_run:
             try:
                 _apply(everything, artifacts, decision)
-            except (StateError, TableNotFoundError) as error:
-                action = RecoveryAction(action.table_name, RecoveryStep.SKIP, f"moved on: {error}")
+            except (JammiFilesError, OSError) as error:  # one row's trouble is not the others'
+                moved_on = isinstance(error, StateError | TableNotFoundError)
+                reason = f"moved on: {error}" if moved_on else str(error)
+                action = RecoveryAction(action.table_name, RecoveryStep.SKIP, reason)
         owner = decision.record
         if catalog.scope.admin or (owner is not None and catalog.scope.sees(owner.tenant_id)):
             actions.append(action)
@@ -102,6 +107,9 @@ def _plan(catalog: Catalog, artifacts: Artifacts, *, reap: bool) -> Iterator[_De
             yield from _decide_ready(artifacts, record, present, reap=reap)
         except (JammiFilesError, OSError) as error:
             yield _skip(record, str(error))
+    for record in snapshot.list_result_tables_by_status(ResultTableStatus.FAILED) if reap else ():
+        if record.parquet_path in present and _was_recovered(record):
+            yield _decision(record, RecoveryStep.REAP, "recovery failed it and kept its data")
     for record in snapshot.damaged():
         yield _skip(record, str(find_damage(record)))
     yield from _sweep(catalog, ended, present)
@@ -170,15 +178,22 @@ def _apply(catalog: Catalog, artifacts: Artifacts, decision: _Decision) -> None:
         return
     if record is None or step is RecoveryStep.SKIP:
         return
+    if record.status is ResultTableStatus.FAILED:
+        artifacts.remove(record)
+        return
     if decision.sidecar is not None:
         catalog.promote_unchanged(
             record, decision.rows, decision.sidecar.definition_hash, decision.sidecar.input_anchors
         )
     else:
-        catalog.fail_unchanged(record, f"recovery: {decision.action.reason}")
+        catalog.fail_unchanged(record, f"{_MARK}{decision.action.reason}")
     if step is RecoveryStep.REAP:
         artifacts.remove(record)  # only now: the row can no longer become ready
     lease.delete_state(catalog.storage, record.table_name)
+
+
+def _was_recovered(record: ResultTableRecord) -> bool:
+    return (record.properties or {}).get("error", "").startswith(_MARK)
 
 
 def _table_of_temp(name: str) -> str:

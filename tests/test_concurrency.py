@@ -514,7 +514,6 @@ def test_fork_with_an_open_handle(tmp_path):
     assert run_together(try_lock, [(catalog,)], start="fork") == ["free"]
 
 
-@pytest.mark.xfail(reason="Log: a child forked during a commit waits for a leader it has not got")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_fork_during_a_commit(tmp_path):
     """`B274`: a process forked while a thread of its parent commits can commit itself."""

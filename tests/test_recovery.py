@@ -15,7 +15,7 @@ from support.roots import contents
 
 from jammi_files import connect, fsck, lease
 from jammi_files.catalog import Catalog
-from jammi_files.errors import FormatError, StateError
+from jammi_files.errors import FormatError, StateError, StorageError
 from jammi_files.fsck import Kind
 from jammi_files.local import LocalStorage
 from jammi_files.recovery import RecoveryStep
@@ -459,3 +459,33 @@ def test_a_build_that_begins_meanwhile_is_safe(store):
     ResultStore(Catalog(HookedStorage(store.storage, hook))).recover()
     assert begun
     assert Catalog(store.storage).get_checkpoint("new") == 7
+
+
+@pytest.mark.usefixtures("dead")
+def test_what_was_kept_can_be_reaped_later(store):
+    """`B263`: data kept under a row that recovery failed goes when a later run is told to reap."""
+    kept = _dead_build(store, sidecar=False)
+    failed = build(store)
+    store.catalog.fail_result_table(failed, "by hand")
+    assert _steps(store.recover()) == {kept: RecoveryStep.QUARANTINE}
+    assert not store.recover()
+    assert _steps(store.recover(dry_run=True, reap=True)) == {kept: RecoveryStep.REAP}
+    assert _steps(store.recover(reap=True)) == {kept: RecoveryStep.REAP}
+    assert _files(store, kept) == set()
+    assert _files(store, failed) == {".parquet", ".materialization.json"}
+
+
+@pytest.mark.usefixtures("dead")
+def test_one_refused_object_is_not_the_end(store):
+    """`B260`: an object that the storage will not give up is reported; the other rows go on."""
+    first, second = (_dead_build(store, sidecar=False) for _ in range(2))
+
+    def hook(moment, kind, key):
+        if (moment, kind, key) == ("before", "delete", f"{first}.parquet"):
+            raise StorageError("busy")
+
+    report = ResultStore(Catalog(HookedStorage(store.storage, hook))).recover(reap=True)
+    assert _steps(report) == {first: RecoveryStep.SKIP, second: RecoveryStep.REAP}
+    assert "busy" in report.actions[0].reason
+    assert _steps(store.recover(reap=True)) == {first: RecoveryStep.REAP}
+    assert _files(store, first) == set()
