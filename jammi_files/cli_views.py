@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from jammi_files import fsck, interop
-from jammi_files.catalog import CommitInfo
 from jammi_files.errors import JammiFilesError
+from jammi_files.history import CommitInfo
 from jammi_files.lineage import LineageEdge
 from jammi_files.materialization import MatchWithUnpinnedInputs, Mismatch
 from jammi_files.recovery import RecoveryReport
