@@ -203,6 +203,23 @@ def test_fail_fast_takes_over_from_the_dead(store, root):
     assert len(store.catalog.list_result_tables_by_status("failed")) == 1
 
 
+def test_the_dead_are_buried_once(store, root):
+    """`B127`: who comes too late to fail a dead build goes on with what came of it."""
+    made = []
+
+    def hook(moment, kind, _):
+        if (moment, kind) == ("before", "lock") and not made:
+            made.append(None)
+            made[0] = ask(store, lambda: DATA).table_name
+
+    with askers(root, 1) as [victim]:
+        assert victim.hear() == "computing"
+        victim.kill()
+    late = ResultStore(Catalog(HookedStorage(LocalStorage(str(root), "os"), hook)))
+    assert ask(late, refuse).outcome.reused_table == made[0]
+    assert len(store.catalog.list_result_tables_by_status("failed")) == 1
+
+
 def test_an_interrupted_claim_is_nobodys(store, monkeypatch):
     """`B127`: a claim whose caller was interrupted does not block the process that made it."""
 
@@ -298,6 +315,18 @@ def test_order_of_inputs_is_no_part_of_the_key(store):
     assert keys[0] != keys[1]
     again = store.get_or_build(DESCRIPTOR, ENV, inputs[::-1], refuse, **ROW)
     assert again.record.properties == keys[0]
+
+
+def test_inputs_in_another_order_are_awaited(store):
+    """`B113`, `B127`: who asks with the same inputs in another order meets the same build."""
+    inputs = [InputAnchor.source_version("b", "1"), InputAnchor.source_version("a", "1")]
+
+    def compute():
+        with pytest.raises(ConflictError):
+            store.get_or_build(DESCRIPTOR, ENV, inputs[::-1], refuse, **ROW, on_busy="fail")
+        return DATA
+
+    assert store.get_or_build(DESCRIPTOR, ENV, inputs, compute, **ROW).record.is_ready
 
 
 def test_tenants(store):
