@@ -179,8 +179,8 @@ class Funnel:
     ) -> Build[ResultTableInfo]:
         """Return ``with store.build(...) as out: out.write(batch)``: the whole funnel (`B089`).
 
-        Leaving the block makes the result ready; ``out.record`` and ``out.manifest`` say what it
-        became. An exception marks the row failed with its text and removes the bytes. Without
+        Leaving the block makes the result ready; ``out.table_name`` and ``out.manifest`` say what
+        it became. An exception marks the row failed with its text and removes the bytes. Without
         ``schema`` the first batch gives it.
         """
         require_anchors(inputs)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor, as_completed
 from typing import Any
 
+import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from jammi_files import drawing, exports, lineage, recovery
@@ -239,7 +240,13 @@ class ResultStore(Reuse):
         )
 
     def _remove(self, records: list[ResultTableRecord]) -> list[ResultTableRecord]:
+        paths = pc.field("parquet_path").isin([record.parquet_path for record in records])
+        everything = self.catalog.as_admin()  # of whichever tenant: the bytes are shared
+        shared = everything.scan(paths, ["parquet_path"]).column(0).to_pylist() if records else ()
         for record in records:
+            if record.parquet_path in shared:
+                _log.warning("kept the data of %s: another row names it", record.table_name)
+                continue
             try:
                 self._artifacts.remove(record)
             except JammiFilesError as error:  # the rows are gone; the rest goes on (`B147`)

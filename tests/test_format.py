@@ -53,8 +53,7 @@ def test_columns() -> None:
     """The column table is the stored schema: names, order, types, nullability."""
     documented = [(bare(name), kind, null) for name, kind, null, _ in table("column")]
     coded = [
-        (field.name, str(field.type), "yes" if field.nullable else "no")
-        for field in rows.STORED
+        (field.name, str(field.type), "yes" if field.nullable else "no") for field in rows.STORED
     ]
     assert documented == coded
 

@@ -517,3 +517,17 @@ def test_records_are_values(store):
     json.dumps(store.catalog.get_result_table(name).to_dict())
     again = store.read_materialization_manifest(name).to_json_bytes()
     assert MaterializationManifest.from_json_bytes(again).artifact
+
+
+def test_shared_data_outlives_one_of_its_rows(store):
+    """`B147`: data that another row names, of whatever tenant, is kept until the last one goes."""
+    name = build(store)
+    path = store.catalog.get_result_table(name).parquet_path
+    alias = store.pinned_to_tenant("01906c83-d4c8-7e10-9c4f-3b6f7c5a8e9a")
+    alias.catalog.create_result_table(
+        "alias", source_id="docs", model_id="m", task="ner", parquet_path=path
+    )
+    alias.delete_table("alias")
+    assert store.verify_materialization(name) == Match()
+    store.delete_table(name)
+    assert store.storage.size(path) is None
