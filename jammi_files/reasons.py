@@ -6,6 +6,7 @@ own (`B016` to `B018`, `B242`, `B243`).
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 from typing import Any, ClassVar, Self
 
@@ -188,7 +189,7 @@ class OpenInput:
         )
 
 
-class _Staleness:
+class _Staleness(abc.ABC):
     __slots__ = ()
     staleness: ClassVar[str]
     ok: ClassVar[bool] = False
@@ -197,9 +198,9 @@ class _Staleness:
     def __str__(self) -> str:
         return self.explain()
 
+    @abc.abstractmethod
     def explain(self) -> str:
         """Return the answer and its reasons in words, one a line."""
-        raise NotImplementedError
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
