@@ -29,20 +29,21 @@ class MemoryStorage(Storage):
         return MemoryStorage, (self.root,)
 
     def read(self, key: str) -> bytes:
-        return bytes(self._fs.cat_file(self._path(key)))
+        path = self._path(key)
+        if path not in self._fs.store:  # the file system itself would look through every key
+            raise FileNotFoundError(errno.ENOENT, "no such object", path)
+        return bytes(self._fs.cat_file(path))
 
     def size(self, key: str) -> int | None:
-        try:
-            return int(self._fs.info(self._path(key))["size"])
-        except FileNotFoundError:
-            return None
+        file = self._fs.store.get(self._path(key))
+        return None if file is None else len(file.getbuffer())
 
     def open(self, key: str) -> BinaryIO:
         return io.BytesIO(self.read(key))
 
     def create(self, key: str, data: bytes) -> None:
         with self._exclusive:
-            if self._fs.exists(self._path(key)):
+            if self._path(key) in self._fs.store:
                 raise FileExistsError(errno.EEXIST, "exists", self._path(key))
             self._fs.pipe_file(self._path(key), bytes(data))
 

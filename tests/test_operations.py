@@ -230,6 +230,14 @@ def test_if_not_exists_takes_the_build_over(store):
     assert store.catalog.get_result_table("t").status is BUILDING
 
 
+def test_if_not_exists_of_another_result(catalog):
+    """`B066`: a retry that asks for another source, model, task, kind or path is no retry."""
+    create(catalog, "t")
+    other = row("t") | {"source_id": "another"}
+    with pytest.raises(AlreadyExistsError):
+        catalog.create_result_table(**other, if_not_exists=True)
+
+
 @pytest.mark.parametrize("status", [READY, FAILED])
 def test_if_not_exists_of_a_finished_row(catalog, status):
     """`B066`: a finished row is no row to go on with."""

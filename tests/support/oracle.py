@@ -67,6 +67,10 @@ class Who(NamedTuple):
     admin: bool = False
 
 
+IDENTITY = ("source_id", "model_id", "task", "kind", "parquet_path")
+"""What a retried create must have in common with the row that it finds; the default is a kind."""
+
+
 class OracleError(Exception):
     """A refusal; ``kind`` names the error class, ``names`` the rows that it may name."""
 
@@ -110,7 +114,8 @@ class Oracle:
 
     def create(self, who: Who, row: Row, *, if_not_exists: bool = False) -> Row:
         there = self.get(who, row["table_name"]) if if_not_exists else None
-        if there and there["status"] == "building" and there["tenant_id"] == who.tenant:
+        own = there and there["status"] == "building" and there["tenant_id"] == who.tenant
+        if own and all(row.get(name, "model") == there[name] for name in IDENTITY):
             return there
         self._insert(who, [row])
         return self._row(row["table_name"])
