@@ -32,8 +32,8 @@ def file_version(path: str | os.PathLike[str]) -> str:
         InvalidInputError: no regular file, or an SQLite file with changes beside it.
         StateError: it kept changing while it was read.
     """
-    _refuse_open_database(Path(path))
     digest, size = _hashed(Path(path))
+    _refuse_open_database(Path(path))
     return f"file:sha256:{digest}:{size}"
 
 

@@ -476,15 +476,21 @@ def test_recover_plans_then_acts(run, ask, store, root):
 
 
 def test_recover_quarantines_or_reaps(ask, store, root):
-    """Data without attestation is kept under a failed row, and deleted by ``--reap``."""
+    """Data without attestation is kept under a failed row; ``--reap`` deletes it, kept or found."""
     kept = build(store)
     (root / f"{kept}.materialization.json").unlink()
     assert [each["action"] for each in ask("recover")["actions"]] == ["quarantine"]
     assert (root / f"{kept}.parquet").exists()
     reaped = build(store)
     (root / f"{reaped}.materialization.json").unlink()
-    assert [each["action"] for each in ask("recover", "--reap")["actions"]] == ["reap"]
+    actions = ask("recover", "--reap")["actions"]
+    assert {each["table_name"]: each["action"] for each in actions} == {
+        kept: "reap",
+        reaped: "reap",
+    }
     assert not (root / f"{reaped}.parquet").exists()
+    assert not (root / f"{kept}.parquet").exists()
+    assert ask("recover", "--reap")["actions"] == []
 
 
 def test_live_build_is_left_alone(ask, store):
