@@ -267,7 +267,6 @@ class Catalog(Operations):
 
     def fail_unchanged(self, seen: ResultTableRecord, error: str) -> ResultTableRecord:
         """Fail a row if it is still the one that was looked at: by recovery, or a lost build."""
-        error = error.encode(errors="backslashreplace").decode()  # paths may hold surrogates
 
         def change(draft: Draft) -> ResultTableRecord:
             rules.require_unchanged(draft, seen)

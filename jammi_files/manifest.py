@@ -110,6 +110,7 @@ def decode_manifest(key: str, data: bytes) -> tuple[Header, pa.Table, list[Row]]
     header = _header(key, file)
     try:
         table = conform(file.read(use_threads=False))
+        table.validate(full=True)
         return header, table, rows_of(table)
     except (pa.ArrowException, OSError, ValueError, TypeError, FormatError) as error:
         raise FormatError(f"manifest '{key}' is damaged: {error}") from error
@@ -171,9 +172,12 @@ def read_group(key: str, file: pq.ParquetFile, group: int) -> pa.Table:
 
 def _read(key: str, read: Callable[[], pa.Table]) -> pa.Table:
     try:
-        return with_dictionaries(conform(read())).combine_chunks()
+        table = with_dictionaries(conform(read())).combine_chunks()
+        # A checksum covers a page but not its header: values, offsets and codes are checked here.
+        table.validate(full=True)
     except (pa.ArrowException, OSError, ValueError, FormatError) as error:
         raise FormatError(f"segment '{key}' is damaged: {error}") from error
+    return table
 
 
 def describe_segment(key: str, table: pa.Table) -> SegmentInfo:

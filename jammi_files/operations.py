@@ -168,7 +168,7 @@ class Operations(Reads):
             StateError: the row is ``failed`` already.
         """
         name, scope = require_text("table_name", table_name), self.scope
-        text = str(error).encode(errors="backslashreplace").decode()  # paths may hold surrogates
+        text = str(error)
         ends = self._may_have_state(name)
         record = self._commit(lambda draft: rules.fail(draft, scope, name, text))
         if ends:

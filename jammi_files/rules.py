@@ -183,7 +183,8 @@ def update_status(
 
 def fail(draft: Draft, scope: Scope, name: str, error: str) -> ResultTableRecord:
     """Move a visible row to ``failed`` with no rows and the error's text (`B089`)."""
-    properties = dict(visible_row(draft, scope, name).record.properties or {}, error=error)
+    text = error.encode(errors="backslashreplace").decode()  # a path in it may hold surrogates
+    properties = dict(visible_row(draft, scope, name).record.properties or {}, error=text)
     failed = ResultTableStatus.FAILED
     return update_status(draft, scope, name, failed, 0, properties=properties)
 
