@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from jammi_files import connect, manifest
+
+# gcsfs reads this when it is imported; with it each first call asks Google's own hosts and waits a
+# minute for their answer.
+os.environ["GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"] = "false"
+
+pytest_plugins = ["support.servers.fixtures"]
 
 
 @pytest.fixture
