@@ -6,6 +6,7 @@ A temporary file is named ``<target>.<8 hex>.tmp`` beside its target, so recover
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import errno
 import io
 import os
@@ -25,6 +26,7 @@ from jammi_files.storage import (
     LOCK_TIMEOUT,
     TEMP_SUFFIX,
     Durability,
+    ObjectInfo,
     ObjectWriter,
     Storage,
     finished_writer,
@@ -88,6 +90,13 @@ class LocalStorage(Storage):
         except FileNotFoundError:
             return []
 
+    def list_objects(self, prefix: str) -> list[ObjectInfo]:
+        try:
+            with _translated("list", self._path(prefix)) as path, os.scandir(path) as entries:
+                return sorted(filter(None, map(_info, entries)))
+        except FileNotFoundError:
+            return []
+
     def delete(self, key: str) -> bool:
         try:
             with _translated("delete", self._path(key)) as path:
@@ -132,6 +141,18 @@ class LocalStorage(Storage):
         with contextlib.suppress(FileExistsError):
             os.mkdir(directory)
         self.sync_directory(parent)
+
+
+def _info(entry: os.DirEntry[str]) -> ObjectInfo | None:
+    """Describe a file, a link by itself; None for a directory and for what is gone by now."""
+    try:
+        if entry.is_dir(follow_symlinks=False):
+            return None
+        stat = entry.stat(follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+    modified = dt.datetime.fromtimestamp(stat.st_mtime, dt.UTC)
+    return ObjectInfo(entry.name, stat.st_size, modified)
 
 
 class _LocalWriter(ObjectWriter):

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import errno
 import io
 import threading
-from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 import fsspec
 
-from jammi_files.storage import ObjectWriter, Storage, finished_writer, nested_use, require_key
+from jammi_files.storage import (
+    ObjectInfo,
+    ObjectWriter,
+    Storage,
+    ThreadLock,
+    finished_writer,
+    require_key,
+)
 
 
 class MemoryStorage(Storage):
@@ -22,8 +29,7 @@ class MemoryStorage(Storage):
     def __init__(self, root: str) -> None:
         self.root = root.rstrip("/")
         self._fs, self._base = fsspec.url_to_fs(self.root)
-        self._writers = threading.Lock()
-        self._holder: int | None = None
+        self._writers = ThreadLock(self.root)
 
     def __reduce__(self) -> tuple[type[MemoryStorage], tuple[str]]:
         return MemoryStorage, (self.root,)
@@ -62,6 +68,20 @@ class MemoryStorage(Storage):
                 return []
         return sorted(path.rsplit("/", 1)[1] for path in paths)
 
+    def list_objects(self, prefix: str) -> list[ObjectInfo]:
+        with self._exclusive:
+            try:
+                found = self._fs.ls(self._path(prefix), detail=True)
+            except FileNotFoundError:
+                return []
+            return sorted(
+                ObjectInfo(
+                    each["name"].rsplit("/", 1)[1], each["size"], self._modified(each["name"])
+                )
+                for each in found
+                if each["type"] == "file"
+            )
+
     def delete(self, key: str) -> bool:
         with self._exclusive:
             try:
@@ -70,22 +90,17 @@ class MemoryStorage(Storage):
                 return False
         return True
 
-    @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
-        if self._holder == threading.get_ident():
-            raise nested_use()
-        with self._writers:
-            self._holder = threading.get_ident()
-            try:
-                yield
-            finally:
-                self._holder = None
+    def lock(self) -> contextlib.AbstractContextManager[None]:
+        return self._writers.held()
 
     def url(self, key: str) -> str:
         return f"{self.root}/{key}"
 
     def arrow_path(self, key: str) -> tuple[str, Any]:
         return self._path(key), self._fs
+
+    def _modified(self, path: str) -> dt.datetime:
+        return self._fs.store[path].modified.astimezone(dt.UTC)  # type: ignore[no-any-return]
 
     def _path(self, key: str) -> str:
         return f"{self._base}/{require_key(key)}" if key else str(self._base)

@@ -6,23 +6,54 @@ stands in FORMAT.md: ``create`` has exactly one winner and never shows a part of
 ``replace`` shows the old bytes or the new; ``read`` sees every finished write.
 
 Two built-in errors are part of the interface: `FileNotFoundError` from ``read`` and ``open``,
-`FileExistsError` from ``create``. Whatever else the system refuses is a `StorageError`.
+`FileExistsError` from ``create``. Whatever else the system refuses is a `StorageError`; of a create
+whose outcome could not be learnt it is an `AmbiguousError`.
 """
 
 from __future__ import annotations
 
 import abc
 import contextlib
+import datetime as dt
+import errno
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
-from typing import Any, BinaryIO, Literal, Self
+from typing import Any, BinaryIO, Literal, NamedTuple, Self
 
-from jammi_files.errors import InvalidInputError, StateError
+from jammi_files.errors import ConflictError, InvalidInputError, StateError, StorageError
 
 Durability = Literal["fsync", "os"]
 
 TEMP_SUFFIX = ".tmp"
 LOCK_TIMEOUT = 60.0
 """Seconds that a writer waits for the lock before it gives up with `ConflictError`."""
+
+READERS = 16
+"""How many objects `Storage.read_many` asks for at a time."""
+
+
+class AmbiguousError(StorageError):
+    """A create that may have been done, or may be done yet: nothing may be cleaned up after it."""
+
+
+class ObjectExistsError(FileExistsError):
+    """The key of a create is taken by ``found``, the other writer's bytes."""
+
+    def __init__(self, where: str, found: bytes) -> None:
+        super().__init__(errno.EEXIST, "exists", where)
+        self.found = found
+
+
+class ObjectInfo(NamedTuple):
+    """One object as a listing shows it."""
+
+    name: str
+    size: int
+    """Bytes."""
+    modified: dt.datetime
+    """When the object was written, by the clock of the storage, not of this machine; UTC."""
 
 
 class ObjectWriter(abc.ABC):
@@ -60,10 +91,29 @@ class Storage(abc.ABC):
     """One root. Instances are safe to share between threads."""
 
     root: str
+    store: str | None = None
+    """What the exclusive create has to be proved for once before anything is written there: an
+    endpoint and bucket. None where it holds by construction."""
+    is_locked: bool = True
+    """Whether `lock` keeps every other writer out, or only those of this process."""
 
     @abc.abstractmethod
     def read(self, key: str) -> bytes:
         """Return the whole object; `FileNotFoundError` if there is none."""
+
+    def peek(self, key: str) -> bytes | None:
+        """Return the whole object, None if there is none: one request either way."""
+        try:
+            return self.read(key)
+        except FileNotFoundError:
+            return None
+
+    def read_many(self, keys: Sequence[str]) -> list[bytes]:
+        """Return whole objects in the order of ``keys``, read side by side where that helps."""
+        if len(keys) < 2 or self.is_locked:
+            return [self.read(key) for key in keys]
+        with ThreadPoolExecutor(min(READERS, len(keys))) as pool:
+            return list(pool.map(self.read, keys))
 
     @abc.abstractmethod
     def size(self, key: str) -> int | None:
@@ -90,6 +140,10 @@ class Storage(abc.ABC):
         """Return the sorted names directly under ``prefix`` (``""`` = the root); [] if none."""
 
     @abc.abstractmethod
+    def list_objects(self, prefix: str) -> list[ObjectInfo]:
+        """Return the objects directly under ``prefix``, by name, without directories."""
+
+    @abc.abstractmethod
     def delete(self, key: str) -> bool:
         """Remove the object; False if there was none."""
 
@@ -112,11 +166,46 @@ class Storage(abc.ABC):
     def arrow_path(self, key: str) -> tuple[str, Any]:
         """Return the object's path and file system (None = local) for `pyarrow.dataset`."""
 
+    def sign(self, key: str, seconds: int) -> str:
+        """Return a URL that lets anybody read the object for a while, without credentials.
+
+        Raises:
+            StorageError: this storage has no such URLs.
+        """
+        msg = f"'{self.url(key)}' cannot be signed for {seconds} s: only objects of a bucket can"
+        raise StorageError(msg)
+
     def relative(self, location: str) -> str:
         """Return the key of a location under this root, any other location as it is (`B055`)."""
         prefix = self.url("")
         text = location.removeprefix("file://")
         return text[len(prefix) :] if text.startswith(prefix) and text != prefix else location
+
+
+class ThreadLock:
+    """The writers' lock of a storage that one process has, or that needs none between processes."""
+
+    def __init__(self, root: str) -> None:
+        self._root = root
+        self._lock = threading.Lock()
+        self._holder: int | None = None
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the lock; errors as of `Storage.lock`."""
+        if self._holder == threading.get_ident():
+            raise nested_use()
+        if not self._lock.acquire(timeout=LOCK_TIMEOUT):
+            msg = (
+                f"other threads wrote to '{self._root}' for {LOCK_TIMEOUT:g} s; nothing was changed"
+            )
+            raise ConflictError(msg)
+        self._holder = threading.get_ident()
+        try:
+            yield
+        finally:
+            self._holder = None
+            self._lock.release()
 
 
 def require_key(key: str) -> str:

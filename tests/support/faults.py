@@ -15,7 +15,7 @@ from enum import StrEnum
 from typing import Any, BinaryIO, NamedTuple
 
 from jammi_files.local import LocalStorage
-from jammi_files.storage import ObjectWriter, Storage
+from jammi_files.storage import ObjectInfo, ObjectWriter, Storage
 
 CHANGING = frozenset({"create", "replace", "writer", "write", "publish", "abort", "delete", "lock"})
 """The kinds of operation that can change what a root holds; the first lock makes its file."""
@@ -31,6 +31,7 @@ class WrappedStorage(Storage):
     def __init__(self, inner: Storage) -> None:
         self.inner = inner
         self.root = inner.root
+        self.store, self.is_locked = inner.store, inner.is_locked
 
     @abc.abstractmethod
     def _operation(
@@ -65,6 +66,10 @@ class WrappedStorage(Storage):
     def list(self, prefix: str) -> list[str]:
         with self._operation("list", prefix):
             return self.inner.list(prefix)
+
+    def list_objects(self, prefix: str) -> list[ObjectInfo]:
+        with self._operation("list_objects", prefix):
+            return self.inner.list_objects(prefix)
 
     def delete(self, key: str) -> bool:
         with self._operation("delete", key):
