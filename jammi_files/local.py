@@ -83,17 +83,17 @@ class LocalStorage(Storage):
     def writer(self, key: str) -> ObjectWriter:
         return _LocalWriter(self, key)
 
-    def list(self, prefix: str) -> list[str]:
-        try:
-            with _translated("list", self._path(prefix)) as path:
-                return sorted(os.listdir(path))
-        except FileNotFoundError:
-            return []
-
     def list_objects(self, prefix: str) -> list[ObjectInfo]:
         try:
             with _translated("list", self._path(prefix)) as path, os.scandir(path) as entries:
                 return sorted(filter(None, map(_info, entries)))
+        except FileNotFoundError:
+            return []
+
+    def list(self, prefix: str) -> list[str]:
+        try:
+            with _translated("list", self._path(prefix)) as path:
+                return sorted(os.listdir(path))
         except FileNotFoundError:
             return []
 

@@ -60,14 +60,6 @@ class MemoryStorage(Storage):
     def writer(self, key: str) -> ObjectWriter:
         return _BufferedWriter(self, key)
 
-    def list(self, prefix: str) -> list[str]:
-        with self._exclusive:
-            try:
-                paths = self._fs.ls(self._path(prefix), detail=False)
-            except FileNotFoundError:
-                return []
-        return sorted(path.rsplit("/", 1)[1] for path in paths)
-
     def list_objects(self, prefix: str) -> list[ObjectInfo]:
         with self._exclusive:
             try:
@@ -81,6 +73,14 @@ class MemoryStorage(Storage):
                 for each in found
                 if each["type"] == "file"
             )
+
+    def list(self, prefix: str) -> list[str]:
+        with self._exclusive:
+            try:
+                paths = self._fs.ls(self._path(prefix), detail=False)
+            except FileNotFoundError:
+                return []
+        return sorted(path.rsplit("/", 1)[1] for path in paths)
 
     def delete(self, key: str) -> bool:
         with self._exclusive:

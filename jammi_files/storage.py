@@ -136,12 +136,12 @@ class Storage(abc.ABC):
         """Begin a new object of any size."""
 
     @abc.abstractmethod
-    def list(self, prefix: str) -> list[str]:
-        """Return the sorted names directly under ``prefix`` (``""`` = the root); [] if none."""
-
-    @abc.abstractmethod
     def list_objects(self, prefix: str) -> list[ObjectInfo]:
         """Return the objects directly under ``prefix``, by name, without directories."""
+
+    @abc.abstractmethod
+    def list(self, prefix: str) -> list[str]:
+        """Return the sorted names directly under ``prefix`` (``""`` = the root); [] if none."""
 
     @abc.abstractmethod
     def delete(self, key: str) -> bool:
