@@ -16,13 +16,14 @@ import math
 import random
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, ParamSpec
 
 import pyarrow as pa
 
 from jammi_files import cache, lease, rules
 from jammi_files.answers import Answers
+from jammi_files.artifacts import Artifacts
 from jammi_files.build import Build
 from jammi_files.cache import CacheOutcome, CachePolicy, Verify
 from jammi_files.catalog import Catalog
@@ -45,7 +46,7 @@ from jammi_files.errors import (
 )
 from jammi_files.funnel import ResultTableInfo
 from jammi_files.materialization import MaterializationEnv, definition_hash
-from jammi_files.reads import CatalogSnapshot
+from jammi_files.reads import CatalogSnapshot, Reads
 from jammi_files.schema import (
     InputAnchor,
     ModelTask,
@@ -55,6 +56,7 @@ from jammi_files.schema import (
 )
 from jammi_files.strict_json import canonical_json
 from jammi_files.timestamps import CLOCK, parse_timestamp
+from jammi_files.writer import pieces
 
 P = ParamSpec("P")
 
@@ -82,7 +84,9 @@ class Obtained:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class _Job:
+class Job:
+    """A result that is wanted, and how to compute it; ``columns`` are those of `create_table`."""
+
     descriptor: Descriptor
     env: MaterializationEnv
     inputs: tuple[InputAnchor, ...]
@@ -97,9 +101,22 @@ class _Job:
         anchors = [anchor.to_dict() for anchor in sorted(self.inputs)]
         return hashlib.sha256(canonical_json([self.definition_hash, anchors])).hexdigest()
 
+    @property
+    def is_shared(self) -> bool:
+        """False if nobody else's result can stand for this one (`B115`)."""
+        return all(anchor.is_pinned for anchor in self.inputs)
+
+    def find(
+        self, reads: Reads, artifacts: Artifacts, verify: Verify | None
+    ) -> ResultTableRecord | None:
+        """Return the newest usable result that is this one."""
+        return cache.probe(reads, artifacts, self.definition_hash, self.inputs, verify)
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class _Manner:
+class Manner:
+    """How a job is asked for: the keywords of `Reuse.get_or_build` of the same names."""
+
     policy: CachePolicy
     verify: Verify | None
     on_busy: OnBusy
@@ -174,9 +191,9 @@ class Reuse(Answers):
             "text_columns": text_columns,
             "properties": properties,
         }
-        manner = _Manner(CachePolicy.parse(policy), verify, on_busy, wait_seconds)
+        manner = Manner(CachePolicy.parse(policy), verify, on_busy, wait_seconds)
         columns, digest = self._columns(descriptor, given), definition_hash(descriptor, env)
-        job = _Job(descriptor, env, require_anchors(inputs), fn, columns, schema, digest)
+        job = Job(descriptor, env, require_anchors(inputs), fn, columns, schema, digest)
         return self._obtain(job, manner)
 
     def cached(  # noqa: PLR0913 - as above
@@ -234,17 +251,14 @@ class Reuse(Answers):
 
         return decorate
 
-    def _obtain(self, job: _Job, manner: _Manner) -> Obtained:
-        is_pinned = all(anchor.is_pinned for anchor in job.inputs)
-        if manner.policy is CachePolicy.BYPASS or not is_pinned:
+    def _obtain(self, job: Job, manner: Manner) -> Obtained:
+        if manner.policy is CachePolicy.BYPASS or not job.is_shared:
             return self._compute(job)
         deadline, pause = manner.deadline(), FIRST_PAUSE
         while True:
             # Always the newest version: a handle's max_staleness would only prolong the wait.
             seen = CatalogSnapshot(self.catalog.log.head(), self.catalog.scope)
-            match = cache.probe(
-                seen, self._artifacts, job.definition_hash, job.inputs, manner.verify
-            )
+            match = job.find(seen, self._artifacts, manner.verify)
             if match is not None:
                 return Obtained(match, CacheOutcome.reused(match.table_name))
             holder = _find_holder(seen, job.key)
@@ -267,13 +281,13 @@ class Reuse(Answers):
             time.sleep(min(left, random.uniform(pause / 2, pause)))  # noqa: S311 - jitter
             pause = min(2 * pause, LONGEST_PAUSE)
 
-    def _compute(self, job: _Job, *, claimed: ResultTableRecord | None = None) -> Obtained:
+    def _compute(self, job: Job, *, claimed: ResultTableRecord | None = None) -> Obtained:
         def create() -> ResultTableInfo:
             return self._info(claimed) if claimed else self.create_table(**job.columns)
 
         steps = self._steps(create, job.descriptor, job.env, job.inputs)
         with Build(steps, job.schema) as out, _renewed(self.catalog, out.table_name):
-            for data in _pieces(job.fn()):
+            for data in pieces(job.fn()):
                 out.write(data)
         return Obtained(self._record(out.table_name), CacheOutcome.computed())
 
@@ -377,20 +391,3 @@ def _renewed(catalog: Catalog, table_name: str) -> Iterator[None]:
     finally:
         ended.set()
         thread.join()
-
-
-def _pieces(made: Any) -> Iterator[Any]:  # noqa: ANN401 - whatever speaks Arrow
-    """Yield what a function returned in pieces that a build can write; a stream stays a stream."""
-    if isinstance(made, (pa.Table, pa.RecordBatch)) or hasattr(made, "__arrow_c_array__"):
-        yield made
-    elif hasattr(made, "__arrow_c_stream__"):
-        reader = pa.RecordBatchReader.from_stream(made)
-        batches = iter(reader)
-        yield next(batches, reader.schema.empty_table())  # without batches it has a schema still
-        yield from batches
-    elif isinstance(made, Iterable):
-        yield from made
-    else:
-        raise InvalidInputError(
-            f"the function must return Arrow data or an iterable of it, not {type(made).__name__}"
-        )

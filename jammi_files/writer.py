@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Any, Self
 
@@ -167,3 +167,24 @@ def as_table(data: Any) -> pa.Table:  # noqa: ANN401 - whatever speaks Arrow
         raise InvalidInputError(
             f"expected Arrow data, not {type(data).__name__}: {error}"
         ) from error
+
+
+def pieces(made: Any) -> Iterator[Any]:  # noqa: ANN401 - whatever speaks Arrow
+    """Yield what a function returned in pieces that a build can write; a stream stays a stream.
+
+    Raises:
+        InvalidInputError: it neither speaks Arrow nor can be iterated over.
+    """
+    if isinstance(made, (pa.Table, pa.RecordBatch)) or hasattr(made, "__arrow_c_array__"):
+        yield made
+    elif hasattr(made, "__arrow_c_stream__"):
+        reader = pa.RecordBatchReader.from_stream(made)
+        batches = iter(reader)
+        yield next(batches, reader.schema.empty_table())  # without batches it has a schema still
+        yield from batches
+    elif isinstance(made, Iterable):
+        yield from made
+    else:
+        raise InvalidInputError(
+            f"the function must return Arrow data or an iterable of it, not {type(made).__name__}"
+        )
