@@ -10,13 +10,19 @@ import dataclasses
 import reprlib
 from collections.abc import Callable, Mapping
 from enum import Enum, StrEnum
-from typing import Any, ClassVar, Final, Self, get_type_hints
+from typing import Any, ClassVar, Final, Protocol, Self, get_type_hints
 
 from jammi_files.errors import InvalidInputError
 from jammi_files.strict_json import plain
 
 Check = Callable[[str, object], Any]
 """Takes the name of a field and its value; returns what is stored, or raises."""
+
+
+class _Readable(Protocol):
+    @classmethod
+    def from_dict(cls, fields: Any) -> Self:  # noqa: ANN401 - from JSON
+        """Build the value from its JSON form."""
 
 
 class Omitted(Enum):
@@ -108,6 +114,18 @@ def to_json(value: Any) -> Any:  # noqa: ANN401 - any field's value
     if isinstance(value, tuple):
         return [to_json(item) for item in value]
     return plain(value)
+
+
+def list_of(kind: type[_Readable]) -> Check:
+    """Take a list or tuple of values of ``kind`` or of their JSON objects; return a tuple."""
+
+    def check(what: str, value: object) -> tuple[_Readable, ...]:
+        if not isinstance(value, (list, tuple)):
+            msg = f"{what} must be a list, not {reprlib.repr(value)}"
+            raise InvalidInputError(msg)
+        return tuple(item if isinstance(item, kind) else kind.from_dict(item) for item in value)
+
+    return check
 
 
 def optional(check: Check) -> Check:

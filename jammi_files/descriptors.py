@@ -261,3 +261,8 @@ def parse_descriptor(fields: Mapping[str, Any]) -> Descriptor:
         raise InvalidInputError(msg)
     kind: type[Described] = _PRODUCERS.get(name, UnknownDescriptor)
     return kind.from_dict(fields)  # type: ignore[return-value]  # every kind is a Descriptor
+
+
+def require_descriptor(_: str, value: Any) -> Descriptor:  # noqa: ANN401 - from JSON or a caller
+    """Take a descriptor or its JSON object, as a field's check."""
+    return value if isinstance(value, Descriptor) else parse_descriptor(value)

@@ -11,14 +11,13 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
-import reprlib
 import uuid
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from typing import Annotated, Any, ClassVar, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Self
 
-from jammi_files.described import Described, one_of, optional, unsigned
-from jammi_files.descriptors import Descriptor, parse_descriptor
+from jammi_files.described import Described, list_of, one_of, optional, unsigned
+from jammi_files.descriptors import Descriptor, require_descriptor
 from jammi_files.errors import FormatError, InvalidInputError, UnsupportedVersionError
 from jammi_files.schema import InputAnchor
 from jammi_files.strict_json import canonical_json, loads, plain, pretty_json
@@ -114,9 +113,6 @@ class Device:
         raise InvalidInputError(msg)
 
 
-_Member = TypeVar("_Member", "ModelIdentity", InputAnchor)
-
-
 def _device(_: str, value: Any) -> Device:  # noqa: ANN401 - from JSON or a caller
     return value if isinstance(value, Device) else Device.from_dict(value)
 
@@ -135,17 +131,13 @@ class ModelIdentity(Described):
     compute_precision: Annotated[str | None, optional(require_text)] = None
 
 
-def _models(what: str, value: object) -> tuple[ModelIdentity, ...]:
-    return _several(what, value, ModelIdentity)
-
-
 @dataclasses.dataclass(frozen=True, slots=True)
 class MaterializationEnv(Described):
     """What decides the output beside the descriptor; models in caller order (`B194`)."""
 
     engine_version: _Text
     device: Annotated[Device, _device]
-    models: Annotated[tuple[ModelIdentity, ...], _models] = ()
+    models: Annotated[tuple[ModelIdentity, ...], list_of(ModelIdentity)] = ()
 
 
 def definition_hash(descriptor: Descriptor, env: MaterializationEnv) -> str:
@@ -177,14 +169,6 @@ def producer_id() -> str:
     return _PRODUCER_IDS.setdefault(os.getpid(), uuid.uuid4().hex)  # setdefault: one for threads
 
 
-def _descriptor(_: str, value: Any) -> Descriptor:  # noqa: ANN401 - from JSON or a caller
-    return value if isinstance(value, Descriptor) else parse_descriptor(value)
-
-
-def _anchors(what: str, value: object) -> tuple[InputAnchor, ...]:
-    return _several(what, value, InputAnchor)
-
-
 def _version(what: str, value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         msg = f"{what} must be an integer, not {value!r}"
@@ -208,8 +192,8 @@ class MaterializationManifest(Described):
 
     artifact: _Text
     definition_hash: _Text
-    descriptor: Annotated[Descriptor, _descriptor]
-    input_anchors: Annotated[tuple[InputAnchor, ...], _anchors]
+    descriptor: Annotated[Descriptor, require_descriptor]
+    input_anchors: Annotated[tuple[InputAnchor, ...], list_of(InputAnchor)]
     produced_by: _Text
     produced_at: _Text
     engine_version: _Text
@@ -374,10 +358,3 @@ def _fold(descriptor: bytes, env: bytes) -> str:
         + len(env).to_bytes(8, "little")
         + env
     ).hexdigest()
-
-
-def _several(what: str, value: object, kind: type[_Member]) -> tuple[_Member, ...]:
-    if not isinstance(value, (list, tuple)):
-        msg = f"{what} must be a list, not {reprlib.repr(value)}"
-        raise InvalidInputError(msg)
-    return tuple(item if isinstance(item, kind) else kind.from_dict(item) for item in value)
