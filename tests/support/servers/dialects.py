@@ -26,6 +26,7 @@ _AZURE_CODES = {
     503: "ServerBusy",
 }
 _GCS_OBJECT = re.compile(r"^(?:/download|/upload)?/storage/v1/b/([^/]+)(?:/o(?:/([^/?]+))?)?")
+_GCS_COPY = re.compile(r"/(?:rewriteTo|copyTo)/b/([^/]+)/o/([^/?]+)")
 _GCS_NAME = re.compile(rb'"name": *("(?:[^"\\]|\\.)*")')
 
 
@@ -37,7 +38,10 @@ class Dialect(StrEnum):
     AZURE = "az"
 
     def key(self, request: Request) -> str:
-        """Return ``bucket/object`` (or the bucket, or nothing) that a request speaks of."""
+        """Return ``bucket/object`` (or the bucket, or nothing) that a request speaks of.
+
+        Of a copy that is the object it makes.
+        """
         if self is Dialect.S3:
             return request.path.lstrip("/")
         if self is Dialect.AZURE:  # behind the account's name
@@ -66,7 +70,7 @@ class Dialect(StrEnum):
 
 
 def _gcs_key(request: Request) -> str:
-    found = _GCS_OBJECT.match(request.target)
+    found = _GCS_COPY.search(request.target) or _GCS_OBJECT.match(request.target)
     if found is None:
         return ""
     bucket, name = unquote(found[1]), found[2]
