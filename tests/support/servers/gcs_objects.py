@@ -47,7 +47,8 @@ class Objects:
     """Buckets of objects; each method is one atomic step.
 
     Raises:
-        RefusalError: 404 what is not there, 409 a bucket that is, 412 and 304 preconditions that fail.
+        RefusalError: 404 for what is not there, 409 for a bucket that is, 412 or 304 for a
+            precondition that does not hold.
     """
 
     def __init__(self) -> None:
