@@ -23,10 +23,17 @@ def read(storage: Storage) -> str | None:
         FormatError: the object is not of this library.
         UnsupportedVersionError: a newer library wrote it.
     """
-    try:
-        data = storage.read(KEY)
-    except FileNotFoundError:
-        return None
+    data = storage.peek(KEY)
+    return None if data is None else decode(storage.url(KEY), data)
+
+
+def decode(where: str, data: bytes) -> str:
+    """Return the catalog's id from the object's bytes; ``where`` names it in errors, as `read`'s.
+
+    Raises:
+        FormatError: the object is not of this library.
+        UnsupportedVersionError: a newer library wrote it.
+    """
     try:
         if len(data) > _MAX_BYTES:
             raise ValueError(f"{len(data)} bytes are too many")
@@ -35,11 +42,11 @@ def read(storage: Storage) -> str | None:
         if fields["format"] != "jammi_files" or not isinstance(catalog_id, str):
             raise ValueError("it names another format")
     except (ValueError, TypeError, KeyError) as error:
-        msg = f"'{storage.url(KEY)}' is not of jammi_files: {error}; choose another root"
+        msg = f"'{where}' is not of jammi_files: {error}; choose another root"
         raise FormatError(msg) from error
     if version != FORMAT_VERSION:
         msg = (
-            f"'{storage.url(KEY)}' has format version {version}, this library reads "
+            f"'{where}' has format version {version}, this library reads "
             f"{FORMAT_VERSION}; install a newer jammi_files"
         )
         raise UnsupportedVersionError(msg)

@@ -175,6 +175,17 @@ class Storage(abc.ABC):
         msg = f"'{self.url(key)}' cannot be signed for {seconds} s: only objects of a bucket can"
         raise StorageError(msg)
 
+    def distrust(self, key: str) -> bool:  # noqa: ARG002 - a storage with copies needs it
+        """Drop the copy of an object that turned out to be damaged; False if there was none.
+
+        After True it may help to read the object again.
+        """
+        return False
+
+    def uncached(self) -> Storage:
+        """Return the storage that keeps no copies: what fsck has to judge."""
+        return self
+
     def relative(self, location: str) -> str:
         """Return the key of a location under this root, any other location as it is (`B055`)."""
         prefix = self.url("")
