@@ -36,7 +36,7 @@ LAYERS = [
     ("build", "embeddings", "writer", "artifacts"),
     ("catalog", "transaction", "operations"),
     ("history", "bulk", "rules", "reads"),
-    ("draft", "snapshot", "segment", "manifest", "rows"),
+    ("draft", "snapshot", "segment", "manifest", "retention", "rows"),
     (
         "log",
         "lease",
