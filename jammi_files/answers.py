@@ -1,4 +1,4 @@
-"""The asking half of `ResultStore`: what can be reused, what still holds, and why not.
+"""The asking half of `ResultStore`: what can be read and reused, what still holds, and why not.
 
 Nothing here writes or computes. Each call looks at one version of the catalog.
 """
@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from concurrent.futures import Executor
 
 import pyarrow as pa
+import pyarrow.dataset as ds
 
 from jammi_files import cache, explain, freshness, sweep
 from jammi_files.cache import Verify
 from jammi_files.descriptors import Descriptor
-from jammi_files.errors import InvalidInputError
+from jammi_files.errors import InvalidInputError, StateError
 from jammi_files.evidence import Resolvers
 from jammi_files.explain import MissExplanation, StaleExplanation
 from jammi_files.funnel import Funnel
@@ -23,7 +24,7 @@ from jammi_files.schema import InputAnchor, ResultTableRecord
 
 
 class Answers(Funnel):
-    """Cache lookups, freshness and explanations."""
+    """Data, cache lookups, freshness and explanations."""
 
     def lookup_cached(self, definition_hash: str, inputs: Sequence[InputAnchor]) -> str | None:
         """Return the newest ready table of this definition over these inputs (`B112` to `B117`).
@@ -168,3 +169,31 @@ class Answers(Funnel):
         return explain.explain_miss(
             self.catalog.snapshot(), self._artifacts, descriptor, env, inputs
         )
+
+    def result_digest_anchor(self, table_name: str) -> InputAnchor:
+        """Return the anchor that pins a table as an input (`B215`).
+
+        It takes the digest that the table's sidecar records, else that of its bytes.
+
+        Raises:
+            TableNotFoundError: no visible row has the name.
+            StateError: the table has neither sidecar nor data.
+        """
+        record = self._record(table_name)
+        manifest = self._artifacts.read_sidecar(record)
+        digest = self._artifacts.digest(record) if manifest is None else manifest.artifact
+        if digest is None:
+            raise StateError(f"Result table '{table_name}' has neither sidecar nor data")
+        return InputAnchor.result_digest(table_name, digest)
+
+    def open_table(self, table_name: str) -> ds.Dataset:
+        """Return a ready table's data as a `pyarrow.dataset.Dataset` (`B174`).
+
+        Raises:
+            TableNotFoundError: no visible row has the name.
+            StateError: the table is not ready, or its data is gone.
+        """
+        record = self._record(table_name)
+        if not record.is_ready:
+            raise StateError(f"Result table '{table_name}' is {record.status}, not ready")
+        return self._artifacts.dataset(record)

@@ -12,17 +12,16 @@ from concurrent.futures import Executor, ThreadPoolExecutor, as_completed
 from typing import Any
 
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 
 from jammi_files import drawing, exports, lineage, recovery
 from jammi_files.catalog import Catalog
 from jammi_files.descriptors import Descriptor
 from jammi_files.drawing import Lineage
-from jammi_files.errors import JammiFilesError, StateError
+from jammi_files.errors import JammiFilesError
 from jammi_files.lineage import LineageEdge
 from jammi_files.materialization import MaterializationManifest, Verdict
 from jammi_files.reuse import Reuse
-from jammi_files.schema import InputAnchor, ResultTableRecord
+from jammi_files.schema import ResultTableRecord
 from jammi_files.storage import Durability
 
 _log = logging.getLogger("jammi_files")
@@ -113,34 +112,6 @@ class ResultStore(Reuse):
         has no attestation instead of keeping it under a failed row.
         """
         return recovery.recover(self.catalog, dry_run=dry_run, reap=reap)
-
-    def result_digest_anchor(self, table_name: str) -> InputAnchor:
-        """Return the anchor that pins a table as an input (`B215`).
-
-        It takes the digest that the table's sidecar records, else that of its bytes.
-
-        Raises:
-            TableNotFoundError: no visible row has the name.
-            StateError: the table has neither sidecar nor data.
-        """
-        record = self._record(table_name)
-        manifest = self._artifacts.read_sidecar(record)
-        digest = self._artifacts.digest(record) if manifest is None else manifest.artifact
-        if digest is None:
-            raise StateError(f"Result table '{table_name}' has neither sidecar nor data")
-        return InputAnchor.result_digest(table_name, digest)
-
-    def open_table(self, table_name: str) -> ds.Dataset:
-        """Return a ready table's data as a `pyarrow.dataset.Dataset` (`B174`).
-
-        Raises:
-            TableNotFoundError: no visible row has the name.
-            StateError: the table is not ready, or its data is gone.
-        """
-        record = self._record(table_name)
-        if not record.is_ready:
-            raise StateError(f"Result table '{table_name}' is {record.status}, not ready")
-        return self._artifacts.dataset(record)
 
     def url(self, table_name: str) -> str:
         """Return where any program finds the table's data object."""
