@@ -9,11 +9,10 @@ from __future__ import annotations
 import os
 import socket
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TypeAlias
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from jammi_files import manifest
 from jammi_files.errors import FormatError
@@ -214,7 +213,7 @@ class CatalogCodec:
             segment.saved = True
 
     def _stored(self, info: SegmentInfo) -> Segment:
-        return Segment(info, opener_of(self._storage, info.key))
+        return Segment(info, self._storage)
 
     @staticmethod
     def _runs(version: int, segments: Sequence[Segment], known: Snapshot) -> Runs:
@@ -236,11 +235,6 @@ def merge_segments(merging: Sequence[Segment], everything: Sequence[Segment]) ->
     oldest = manifest.droppable_tombstones(infos, [segment.info for segment in everything])
     table = manifest.merge_runs([s.table for s in merging], drop_deleted_up_to=oldest)
     return new_segment(table) if table.num_rows else None
-
-
-def opener_of(storage: Storage, key: str) -> Callable[[], pq.ParquetFile]:
-    """Return what opens a stored segment when it is first needed."""
-    return lambda: manifest.open_segment(key, storage.open)
 
 
 def _flush(draft: Draft, inline: dict[str, Row], segments: list[Segment]) -> dict[str, Row]:

@@ -65,6 +65,10 @@ class Header:
     segments: tuple[SegmentInfo, ...] = ()
 
 
+class MissingSegmentError(FormatError):
+    """A manifest lists a segment that is not there: damage, or vacuum retired that version."""
+
+
 _HEADER_FIELDS = tuple(field.name for field in dataclasses.fields(Header))
 
 
@@ -133,7 +137,7 @@ def encode_segment(table: pa.Table) -> bytes:
 
 
 def open_segment(key: str, opener: Callable[[str], BinaryIO]) -> pq.ParquetFile:
-    """Open a segment for reading whole or by row group; see `read_segment`.
+    """Open a segment for reading by row group; see `read_group`.
 
     Raises:
         FormatError: the object is missing, although a manifest lists it, or no Parquet file.
@@ -141,7 +145,7 @@ def open_segment(key: str, opener: Callable[[str], BinaryIO]) -> pq.ParquetFile:
     try:
         file = opener(key)
     except FileNotFoundError:
-        raise FormatError(f"segment '{key}' is missing, although a manifest lists it") from None
+        raise missing_segment(key) from None
     try:
         return _parquet(file, dictionaries=True)
     except (pa.ArrowException, OSError, ValueError) as error:
@@ -149,16 +153,19 @@ def open_segment(key: str, opener: Callable[[str], BinaryIO]) -> pq.ParquetFile:
         raise FormatError(f"segment '{key}' is damaged: {error}") from error
 
 
-def read_segment(key: str, file: pq.ParquetFile) -> pa.Table:
-    """Return a segment's rows in one chunk, and close the file.
+def missing_segment(key: str) -> MissingSegmentError:
+    """Word the error of a segment that is not there."""
+    return MissingSegmentError(f"segment '{key}' is missing, although a manifest lists it")
+
+
+def decode_segment(key: str, data: bytes) -> pa.Table:
+    """Return a segment's rows in one chunk.
 
     Raises:
         FormatError: the bytes are damaged.
     """
-    try:
+    with open_segment(key, lambda _: pa.BufferReader(data)) as file:
         return _read(key, file.read)
-    finally:
-        file.close(force=True)
 
 
 def read_group(key: str, file: pq.ParquetFile, group: int) -> pa.Table:
@@ -175,6 +182,8 @@ def _read(key: str, read: Callable[[], pa.Table]) -> pa.Table:
         table = with_dictionaries(conform(read())).combine_chunks()
         # A checksum covers a page but not its header: values, offsets and codes are checked here.
         table.validate(full=True)
+    except FileNotFoundError:  # on storage without open files
+        raise missing_segment(key) from None
     except (pa.ArrowException, OSError, ValueError, FormatError) as error:
         raise FormatError(f"segment '{key}' is damaged: {error}") from error
     return table

@@ -9,17 +9,24 @@ from __future__ import annotations
 import functools
 import threading
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from jammi_files import manifest
-from jammi_files.manifest import SegmentInfo
+from jammi_files.errors import FormatError, JammiFilesError
+from jammi_files.manifest import MissingSegmentError, SegmentInfo
 from jammi_files.rows import Row, RowReader
 from jammi_files.schema import ModelTask, ResultTableKind, ResultTableStatus
+from jammi_files.storage import READERS, Storage
+
+T = TypeVar("T")
+
+Explain = Callable[["Segment", MissingSegmentError], JammiFilesError]
 
 _BLOCK = 64
 _CACHED_ROWS = 65_536
@@ -106,13 +113,21 @@ class Segment:
     def __init__(
         self,
         info: SegmentInfo,
-        opener: Callable[[], pq.ParquetFile] | None = None,
+        storage: Storage | None = None,
         table: pa.Table | None = None,
+        explain: Explain | None = None,
     ) -> None:
+        """Take the storage that holds the segment's object, or its rows if it has none yet.
+
+        ``explain`` turns the error of an object that is gone into one that says why.
+        """
         self.info = info
-        self.saved = opener is not None
-        self._opener = opener
+        self.listed_by = 0
+        """The newest version known to list the segment."""
+        self.saved = storage is not None
+        self.storage = storage
         self._table = table
+        self._explain = explain
         self._mutex = threading.RLock()
         self._groups: _RowGroups | None = None
         self._indexes: dict[str, SortedIndex | Postings] = {}
@@ -125,9 +140,30 @@ class Segment:
         if self._table is None:
             with self._mutex:
                 if self._table is None:
-                    self._table = manifest.read_segment(self.info.key, self._open())
+                    self._table = self._sound(lambda: manifest.decode_segment(*self._read()))
                     self._groups = None
         return self._table
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether all rows are in memory."""
+        return self._table is not None
+
+    def load(self, data: bytes) -> None:
+        """Take all rows from the object's bytes, which somebody else has read."""
+        with self._mutex:
+            if self._table is None:
+                read = iter([(self.info.key, data)])
+                self._table = self._sound(
+                    lambda: manifest.decode_segment(*next(read, None) or self._read())
+                )
+                self._groups = None
+
+    def is_near(self, name: str) -> bool:
+        """Say whether `lookup` of that name needs nothing from the storage."""
+        if self._table is not None or not self.info.min_name <= name <= self.info.max_name:
+            return True
+        return self._groups is not None and self._groups.is_near(name)
 
     def lookup(self, name: str) -> Row | None:
         """Return the row of that name; an unloaded segment reads one row group for it."""
@@ -181,9 +217,28 @@ class Segment:
         seq: int = self.table.column("seq")[position].as_py()
         return seq
 
-    def _open(self) -> pq.ParquetFile:
-        assert self._opener is not None  # noqa: S101 - a segment without object has its table
-        return self._opener()
+    def _read(self) -> tuple[str, bytes]:
+        key, storage = self.info.key, self._stored_in()
+        try:
+            return key, storage.read(key)
+        except FileNotFoundError:
+            raise manifest.missing_segment(key) from None
+
+    def _sound(self, read: Callable[[], T]) -> T:
+        """Read, and once more if it was a damaged copy that was read."""
+        try:
+            return read()
+        except MissingSegmentError as error:
+            raise (error if self._explain is None else self._explain(self, error)) from None
+        except FormatError:
+            if not self._stored_in().distrust(self.info.key):
+                raise
+            self._groups = None
+            return read()
+
+    def _stored_in(self) -> Storage:
+        assert self.storage is not None  # noqa: S101 - a segment without object has its table
+        return self.storage
 
     def _index(self, column: str) -> SortedIndex | Postings:
         index = self._indexes.get(column)
@@ -233,10 +288,15 @@ class Segment:
         return SortedIndex(_one_chunk(rows, "source_id"), _one_chunk(rows, "row"), ordered=True)
 
     def _group_holding(self, name: str) -> Row | None:
-        with self._mutex:
+        def find() -> Row | None:
             if self._groups is None:
-                self._groups = _RowGroups(self.info.key, self._open())
+                opener = self._stored_in().open
+                key = self.info.key
+                self._groups = _RowGroups(key, manifest.open_segment(key, opener))
             return self._groups.lookup(name)
+
+        with self._mutex:
+            return self._sound(find)
 
 
 class _RowGroups:
@@ -255,6 +315,10 @@ class _RowGroups:
     def __del__(self) -> None:
         self._file.close(force=True)
 
+    def is_near(self, name: str) -> bool:
+        group = bisect_right(self._least, name) - 1
+        return group < 0 or group in self._loaded
+
     def lookup(self, name: str) -> Row | None:
         group = bisect_right(self._least, name) - 1
         if group < 0:
@@ -264,6 +328,34 @@ class _RowGroups:
             info = manifest.describe_segment(self._key, table)
             self._loaded[group] = Segment(info, table=table)
         return self._loaded[group].lookup(name)
+
+
+def load_all(segments: Iterable[Segment]) -> None:
+    """Load those that are not in memory, reading their objects side by side."""
+    missing = [segment for segment in segments if not segment.is_loaded]
+    while len(missing) > 1:
+        some, missing = missing[:READERS], missing[READERS:]
+        storage = some[0].storage
+        assert storage is not None  # noqa: S101 - what is not loaded is stored, all in one place
+        try:
+            objects = storage.read_many([segment.info.key for segment in some])
+        except FileNotFoundError:  # whoever needs the missing one words the error
+            return
+        for segment in reversed(some):
+            segment.load(objects.pop())
+
+
+def load_for(name: str, segments: Iterable[Segment]) -> None:
+    """Read side by side what looking a name up takes: small segments whole, parts of large ones."""
+    cold = [segment for segment in segments if not segment.is_near(name)]
+    if len(cold) < 2:
+        return
+    large = [segment for segment in cold if segment.info.rows > manifest.ROW_GROUP_ROWS]
+    with ThreadPoolExecutor(max(1, min(READERS, len(large)))) as threads:
+        found = [threads.submit(segment.lookup, name) for segment in large]
+        load_all(segment for segment in cold if segment.info.rows <= manifest.ROW_GROUP_ROWS)
+        for each in found:
+            each.result()
 
 
 def _one_chunk(table: pa.Table, column: str) -> pa.Array:

@@ -41,10 +41,6 @@ SOUND = manifest.encode_manifest(HEADER, table_of([Row(record("t", 1), 1)]))
 SOUND_SEGMENT = manifest.encode_segment(segment([Row(record("t", 1), 1)]).table)
 
 
-def opened(data):
-    return manifest.open_segment(KEY, lambda _: io.BytesIO(data))
-
-
 def with_metadata(data, **changes):
     """Rewrite a manifest's own metadata; None drops a field."""
     file = pq.ParquetFile(io.BytesIO(data))
@@ -83,7 +79,7 @@ def test_manifest_round_trip(given_rows):
 def test_segment_round_trip(given_rows):
     """`B023`: every value of every column comes back from a segment, sorted by name."""
     run = segment(given_rows)
-    table = manifest.read_segment(KEY, opened(manifest.encode_segment(run.table)))
+    table = manifest.decode_segment(KEY, manifest.encode_segment(run.table))
     expected = sorted(given_rows, key=lambda r: r.record.table_name)
     assert rows_of(table) == expected
     reader = RowReader(table)
@@ -128,7 +124,7 @@ def test_older_file(name):
     _, _, (found,) = manifest.decode_manifest(KEY, encode(table, metadata))
     assert getattr(found.record, name) is None
     assert found.record == dataclasses.replace(given_row.record, **{name: None})
-    run = manifest.read_segment(KEY, opened(encode(table)))
+    run = manifest.decode_segment(KEY, encode(table))
     assert run.column_names == STORED.names
 
 
@@ -143,7 +139,7 @@ def test_required_column_is_missing(name):
     with pytest.raises(FormatError, match=rf"{KEY}.*'{name}'"):
         manifest.decode_manifest(KEY, encode(table, pq_metadata(SOUND)))
     with pytest.raises(FormatError, match=rf"{KEY}.*'{name}'"):
-        manifest.read_segment(KEY, opened(encode(table)))
+        manifest.decode_segment(KEY, encode(table))
 
 
 @pytest.mark.parametrize("name", STORED.names)
@@ -310,7 +306,7 @@ def test_random_bytes(data):
         with pytest.raises(FormatError, match=KEY):
             decode(KEY, data)
     with pytest.raises(FormatError, match=KEY):
-        manifest.read_segment(KEY, opened(data))
+        manifest.decode_segment(KEY, data)
 
 
 @given(st.integers(0, len(SOUND) - 1))
@@ -324,7 +320,7 @@ def test_truncated_manifest(length):
 def test_truncated_segment(length):
     """A segment cut off anywhere is a `FormatError` that names the object."""
     with pytest.raises(FormatError, match=KEY):
-        manifest.read_segment(KEY, opened(SOUND_SEGMENT[:length]))
+        manifest.decode_segment(KEY, SOUND_SEGMENT[:length])
 
 
 @settings(max_examples=300, deadline=None)
@@ -333,7 +329,7 @@ def test_flipped_byte(at, flip):
     """One other byte anywhere is read, or a `FormatError` that names the object."""
     for sound, decode in (
         (SOUND, lambda data: manifest.decode_manifest(KEY, data)),
-        (SOUND_SEGMENT, lambda data: rows_of(manifest.read_segment(KEY, opened(data)))),
+        (SOUND_SEGMENT, lambda data: rows_of(manifest.decode_segment(KEY, data))),
     ):
         index = int(at * len(sound))
         damaged = sound[:index] + bytes([sound[index] ^ flip]) + sound[index + 1 :]

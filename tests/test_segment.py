@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import io
+import uuid
 
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.faults import CountingStorage
 from support.stored import NAMES, record, segment
 
 from jammi_files import FormatError, InputAnchor, manifest
+from jammi_files.memory import MemoryStorage
 from jammi_files.rows import Row
 from jammi_files.schema import ModelTask, ResultTableKind, ResultTableStatus
 from jammi_files.segment import Postings, Segment, SortedIndex
@@ -123,17 +125,11 @@ def drawn_rows(draw):
     ]
 
 
-def stored(run, opener=None):
-    """Return the segment as another process finds it: on disk, nothing loaded."""
-    data = manifest.encode_segment(run.table)
-    opened = []
-
-    def open_file():
-        opened.append(run.info.key)
-        return manifest.open_segment(run.info.key, lambda _: io.BytesIO(data))
-
-    found = Segment(run.info, opener or open_file)
-    return found, opened
+def stored(run):
+    """Return the segment as another process finds it, nothing loaded, and the storage's calls."""
+    storage = CountingStorage(MemoryStorage("memory://test_segment"))
+    storage.inner.replace(run.info.key, manifest.encode_segment(run.table))
+    return Segment(run.info, storage), storage.calls
 
 
 VALUE_OF = {
@@ -203,7 +199,8 @@ def test_loading_is_lazy(monkeypatch):
     assert found.lookup("c").record.table_name == "c"
     assert found.lookup("ca") is None
     assert found.lookup("g").record.table_name == "g"
-    assert len(opened) == 1
+    assert opened.kinds["open"] == 1
+    assert opened.kinds["read"] == 0
 
 
 @settings(max_examples=40, deadline=None)
@@ -226,22 +223,17 @@ def test_without(rows, names):
 def test_damage_shows_at_the_first_use():
     """A missing or damaged segment is an error that names it, when something first needs it."""
     run = segment([Row(record("t", 1), 1)])
-
-    def missing(key):
-        raise FileNotFoundError(key)
-
-    openers = [
-        lambda: manifest.open_segment(run.info.key, missing),
-        lambda: manifest.open_segment(run.info.key, lambda _: io.BytesIO(b"PAR1" * 9)),
-    ]
-    for opener in openers:
+    for data in (None, b"PAR1" * 9):
+        storage = MemoryStorage(f"memory://{uuid.uuid4().hex}")
+        if data is not None:
+            storage.create(run.info.key, data)
         for use in (
             lambda s: s.lookup("t"),
             lambda s: s.table,
             lambda s: s.positions("source_id", "docs"),
         ):
             with pytest.raises(FormatError, match=run.info.key):
-                use(Segment(run.info, opener))
+                use(Segment(run.info, storage))
 
 
 def test_many_cached_rows(monkeypatch):
