@@ -81,6 +81,24 @@ from jammi_files.reasons import (
     Unattested,
     Undecidable,
 )
+from jammi_files.recompute_job import RecomputeContext, RecomputeParent
+from jammi_files.recompute_plan import (
+    Cascade,
+    Obstacle,
+    ParentRecomputed,
+    ParentReplaced,
+    PlannedParent,
+    RecomputePlan,
+    RecomputeStep,
+    Requested,
+    Unplannable,
+)
+from jammi_files.recompute_report import (
+    RecomputeOutcome,
+    RecomputeProgress,
+    RecomputeReport,
+    RecomputeResult,
+)
 from jammi_files.recovery import RecoveryAction, RecoveryReport, RecoveryStep
 from jammi_files.reuse import Obtained
 from jammi_files.schema import (
@@ -104,6 +122,7 @@ __all__ = [
     "AsofTolerance",
     "CacheOutcome",
     "CachePolicy",
+    "Cascade",
     "Catalog",
     "CatalogSnapshot",
     "CommitInfo",
@@ -147,13 +166,26 @@ __all__ = [
     "NotFoundError",
     "NotReady",
     "NotRecomputableError",
+    "Obstacle",
     "Obtained",
     "OpenInput",
+    "ParentRecomputed",
+    "ParentReplaced",
+    "PlannedParent",
+    "RecomputeContext",
+    "RecomputeOutcome",
+    "RecomputeParent",
+    "RecomputePlan",
+    "RecomputeProgress",
+    "RecomputeReport",
+    "RecomputeResult",
+    "RecomputeStep",
     "RecoveryAction",
     "RecoveryReport",
     "RecoveryStep",
     "ReferencedError",
     "RegisteredEdges",
+    "Requested",
     "ResultStore",
     "ResultTableInfo",
     "ResultTableKind",
@@ -167,6 +199,7 @@ __all__ = [
     "TenantId",
     "Unattested",
     "Undecidable",
+    "Unplannable",
     "UnsupportedVersionError",
     "Verification",
     "VersionNotFoundError",

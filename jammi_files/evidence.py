@@ -112,7 +112,7 @@ class Evidence:
             return CurrentAnchor.undecidable()
         if isinstance(answer, CurrentAnchor):
             return answer
-        return CurrentAnchor.at(AnchorKind(kind), _version_text(kind, source, answer))
+        return CurrentAnchor.at(AnchorKind(kind), version_text(kind, source, answer))
 
     def _newer(self, pin: Pin, judged: Known) -> str | None:
         known = self._rows.get(pin.source)
@@ -155,7 +155,12 @@ def _not_since(pin: Pin, changed_at: str) -> bool:
     return parse_instant(changed_at) <= read_at
 
 
-def _version_text(kind: str, source: str, answer: str | int | dt.datetime) -> str:
+def version_text(kind: str, source: str, answer: str | int | dt.datetime) -> str:
+    """Return what a resolver answered as the value of an anchor of that kind.
+
+    Raises:
+        InvalidInputError: it is no version.
+    """
     if kind == AnchorKind.UNPINNED_AT_INSTANT and isinstance(answer, (str, dt.datetime)):
         parse_instant(answer)
         return answer if isinstance(answer, str) else answer.astimezone(dt.UTC).isoformat()

@@ -18,6 +18,7 @@ INDEX_SIBLINGS = (".usearch", ".rowmap", ".manifest.json")
 
 _SANITISED = str.maketrans("/: .", "____")
 _UNSAFE = re.compile(r"[/\\\x00-\x1f\x7f-\x9f]|^\.|\.(?=\.)|(?<=\.)\.")
+_GENERATED = re.compile(r"__\d{8}T\d{15}_[0-9a-f]{8}\Z", re.ASCII)
 _LONGEST_MODEL = 64
 
 
@@ -60,3 +61,8 @@ def _shortened(text: str, limit: int) -> str:
     digest = hashlib.sha256(text.encode()).hexdigest()[:12]
     kept = text.encode()[: limit - len(digest) - 1].decode(errors="ignore")
     return f"{kept}~{digest}"
+
+
+def is_generated(table_name: str) -> bool:
+    """Say whether a name ends as those of `new_table_name` do: it occurs nowhere by chance."""
+    return _GENERATED.search(table_name) is not None

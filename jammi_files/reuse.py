@@ -97,9 +97,12 @@ class Job:
 
     @property
     def key(self) -> str:
-        """The SHA-256 of the definition and the inputs, in whatever order those came."""
-        anchors = [anchor.to_dict() for anchor in sorted(self.inputs)]
-        return hashlib.sha256(canonical_json([self.definition_hash, anchors])).hexdigest()
+        """The SHA-256 of `identity`."""
+        return hashlib.sha256(canonical_json(self.identity())).hexdigest()
+
+    def identity(self) -> list[Any]:
+        """Return the definition and the inputs, in whatever order those came."""
+        return [self.definition_hash, [anchor.to_dict() for anchor in sorted(self.inputs)]]
 
     @property
     def is_shared(self) -> bool:

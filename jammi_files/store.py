@@ -20,7 +20,7 @@ from jammi_files.drawing import Lineage
 from jammi_files.errors import JammiFilesError
 from jammi_files.lineage import LineageEdge
 from jammi_files.materialization import MaterializationManifest, Verdict
-from jammi_files.reuse import Reuse
+from jammi_files.recompute import Recompute
 from jammi_files.schema import ResultTableRecord
 from jammi_files.storage import Durability
 
@@ -41,7 +41,7 @@ class Verification:
         return self.verdict is not None and self.verdict.ok
 
 
-class ResultStore(Reuse):
+class ResultStore(Recompute):
     """The results under one root, seen from one scope; make one with `connect`."""
 
     def __reduce__(self) -> tuple[type[ResultStore], tuple[Catalog]]:
