@@ -30,7 +30,7 @@ from jammi_files.operations import Operations
 from jammi_files.reads import CatalogSnapshot, changes_between
 from jammi_files.roots import open_storage
 from jammi_files.rows import Row
-from jammi_files.schema import InputAnchor, ResultTableRecord, ResultTableStatus
+from jammi_files.schema import ResultTableRecord, ResultTableStatus
 from jammi_files.scope import Scope, TenantId
 from jammi_files.snapshot import Snapshot
 from jammi_files.storage import Durability, Storage
@@ -242,11 +242,7 @@ class Catalog(Operations):
         return rules.delete_one(Draft(self._head()), self._scope, name, cascade=cascade)
 
     def promote_unchanged(
-        self,
-        seen: ResultTableRecord,
-        row_count: int,
-        definition_hash: str,
-        input_anchors: tuple[InputAnchor, ...],
+        self, seen: ResultTableRecord, row_count: int, contract: rules.Contract
     ) -> ResultTableRecord:
         """Promote a row for recovery if it is still the one that was looked at."""
         checkpoint = self._last_checkpoint(seen.table_name)
@@ -258,8 +254,7 @@ class Catalog(Operations):
                 self._scope,
                 seen.table_name,
                 row_count,
-                definition_hash=definition_hash,
-                input_anchors=input_anchors,
+                contract=contract,
                 checkpoint=checkpoint,
             )
 

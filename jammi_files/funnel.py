@@ -155,7 +155,12 @@ class Funnel:
         )
         manifest = self._put_sidecar(record, manifest)
         self.catalog.promote_result_table_with_manifest(
-            table_name, count, manifest.definition_hash, manifest.input_anchors
+            table_name,
+            count,
+            manifest.definition_hash,
+            manifest.input_anchors,
+            artifact_digest=manifest.artifact,
+            descriptor_digest=manifest.descriptor_digest,
         )
         self._written.pop(table_name, None)
         return manifest

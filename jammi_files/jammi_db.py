@@ -177,7 +177,32 @@ def _to_result(row: Mapping[str, Any], home: Path) -> JammiResult:
         parquet = _find_parquet(record.parquet_path, home)
     except InvalidInputError as error:
         return JammiResult(name, None, None, (str(error),))
-    return JammiResult(name, record, parquet, tuple(_find_problems(record, parquet, home)))
+    problems = tuple(_find_problems(record, parquet, home))
+    if parquet is None or problems or not record.is_ready or record.definition_hash is None:
+        return JammiResult(name, record, parquet, problems)
+    try:
+        record = _attested(record, Path(sibling(str(parquet), SIDECAR_SUFFIX)))
+    except FormatError as error:
+        problems = (str(error),)
+    return JammiResult(name, record, parquet, problems)
+
+
+def _attested(record: ResultTableRecord, sidecar: Path) -> ResultTableRecord:
+    """Add what the sidecar says of data and descriptor, unless it contradicts the row (`B229`)."""
+    try:
+        said = MaterializationManifest.from_json_bytes(sidecar.read_bytes())
+    except FileNotFoundError:
+        msg = f"its sidecar '{sidecar}' is missing, though the row has a definition hash"
+        raise FormatError(msg) from None
+    except OSError as error:
+        raise FormatError(f"its sidecar cannot be read: {error}") from error
+    except FormatError as error:
+        raise FormatError(f"its sidecar '{sidecar}' is damaged: {error}") from error
+    if (said.definition_hash, said.input_anchors) != (record.definition_hash, record.input_anchors):
+        return record
+    return dataclasses.replace(
+        record, artifact_digest=said.artifact, descriptor_digest=said.descriptor_digest
+    )
 
 
 def _to_record(row: Mapping[str, Any]) -> ResultTableRecord:
@@ -219,19 +244,6 @@ def _find_problems(record: ResultTableRecord, parquet: Path | None, home: Path) 
             f"its Parquet is neither at '{record.parquet_path}' "
             f"nor in '{home / DATA_DIRECTORY}' nor in '{home}'"
         )
-    elif record.definition_hash is not None:
-        yield from _find_sidecar_problem(Path(sibling(str(parquet), SIDECAR_SUFFIX)))
-
-
-def _find_sidecar_problem(sidecar: Path) -> Iterator[str]:
-    try:
-        MaterializationManifest.from_json_bytes(sidecar.read_bytes())
-    except FileNotFoundError:
-        yield f"its sidecar '{sidecar}' is missing, though the row has a definition hash"
-    except OSError as error:
-        yield f"its sidecar cannot be read: {error}"
-    except FormatError as error:
-        yield f"its sidecar '{sidecar}' is damaged: {error}"
 
 
 def _find_parquet(recorded: str, home: Path) -> Path | None:

@@ -234,6 +234,11 @@ class MaterializationManifest(Described):
         )
 
     @property
+    def descriptor_digest(self) -> str:
+        """The digest of how it was produced, whatever the environment (`B242`)."""
+        return hashlib.sha256(canonical_json(self.descriptor.to_dict())).hexdigest()
+
+    @property
     def unpinned_inputs(self) -> tuple[str, ...]:
         """The sources of the anchors that pin nothing, in producer order (`B217`)."""
         return tuple(anchor.source for anchor in self.input_anchors if not anchor.is_pinned)

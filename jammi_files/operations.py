@@ -175,35 +175,38 @@ class Operations(Reads):
             self._ended(name)
         return record
 
-    def promote_result_table_with_manifest(
+    def promote_result_table_with_manifest(  # noqa: PLR0913 - one argument per column
         self,
         table_name: str,
         row_count: int,
         definition_hash: str,
         input_anchors: Sequence[InputAnchor],
+        *,
+        artifact_digest: str | None = None,
+        descriptor_digest: str | None = None,
     ) -> ResultTableRecord:
         """Make a ``building`` row ``ready`` with its contract, in one commit (`B076` to `B079`).
 
         The build's last checkpoint lands in the row. Returns the promoted row, whose ``tenant_id``
-        is its owner's whoever promoted it.
+        is its owner's whoever promoted it. With the digests of the data and of the descriptor, as
+        the sidecar has them, later questions about this row need not read the sidecar.
 
         Raises:
             TableNotFoundError: no visible row has the name.
             StateError: the row is not ``building``.
         """
         name, count = require_text("table_name", table_name), require_count("row_count", row_count)
-        digest = require_text("definition_hash", definition_hash)
-        anchors, scope = require_anchors(input_anchors), self.scope
+        contract = rules.Contract(
+            require_text("definition_hash", definition_hash),
+            require_anchors(input_anchors),
+            _optional_text("artifact_digest", artifact_digest),
+            _optional_text("descriptor_digest", descriptor_digest),
+        )
+        scope = self.scope
         checkpoint, ends = self._last_checkpoint(name), self._may_have_state(name)
         record = self._commit(
             lambda draft: rules.promote(
-                draft,
-                scope,
-                name,
-                count,
-                definition_hash=digest,
-                input_anchors=anchors,
-                checkpoint=checkpoint,
+                draft, scope, name, count, contract=contract, checkpoint=checkpoint
             )
         )
         if ends:

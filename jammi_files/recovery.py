@@ -16,6 +16,7 @@ from jammi_files.artifacts import Artifacts
 from jammi_files.catalog import Catalog
 from jammi_files.errors import FormatError, JammiFilesError, StateError, TableNotFoundError
 from jammi_files.materialization import MaterializationManifest
+from jammi_files.rules import Contract
 from jammi_files.schema import ResultTableRecord, ResultTableStatus, find_damage
 from jammi_files.storage import TEMP_SUFFIX
 
@@ -182,9 +183,14 @@ def _apply(catalog: Catalog, artifacts: Artifacts, decision: _Decision) -> None:
         artifacts.remove(record)
         return
     if decision.sidecar is not None:
-        catalog.promote_unchanged(
-            record, decision.rows, decision.sidecar.definition_hash, decision.sidecar.input_anchors
+        sidecar = decision.sidecar
+        contract = Contract(
+            sidecar.definition_hash,
+            sidecar.input_anchors,
+            sidecar.artifact,
+            sidecar.descriptor_digest,
         )
+        catalog.promote_unchanged(record, decision.rows, contract)
     else:
         catalog.fail_unchanged(record, f"{_MARK}{decision.action.reason}")
     if step is RecoveryStep.REAP:

@@ -189,14 +189,23 @@ def fail(draft: Draft, scope: Scope, name: str, error: str) -> ResultTableRecord
     return update_status(draft, scope, name, failed, 0, properties=properties)
 
 
-def promote(  # noqa: PLR0913 - one argument per column that the promotion sets
+@dataclasses.dataclass(frozen=True, slots=True)
+class Contract:
+    """What a sidecar attests, as the row repeats it; the digests are None if nobody says them."""
+
+    definition_hash: str
+    input_anchors: tuple[InputAnchor, ...]
+    artifact_digest: str | None = None
+    descriptor_digest: str | None = None
+
+
+def promote(  # noqa: PLR0913 - what is promoted, by whom, and with what
     draft: Draft,
     scope: Scope,
     name: str,
     row_count: int,
     *,
-    definition_hash: str,
-    input_anchors: tuple[InputAnchor, ...],
+    contract: Contract,
     checkpoint: int | None,
 ) -> ResultTableRecord:
     """Make a ``building`` row ``ready`` together with its contract (`B076` to `B079`).
@@ -215,8 +224,10 @@ def promote(  # noqa: PLR0913 - one argument per column that the promotion sets
         name,
         ResultTableStatus.READY,
         row_count,
-        definition_hash=definition_hash,
-        input_anchors=input_anchors,
+        definition_hash=contract.definition_hash,
+        input_anchors=contract.input_anchors,
+        artifact_digest=contract.artifact_digest,
+        descriptor_digest=contract.descriptor_digest,
         checkpoint=record.checkpoint if checkpoint is None else checkpoint,
     )
 

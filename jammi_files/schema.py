@@ -191,6 +191,9 @@ class ResultTableRecord:
     ``parquet_path`` and ``index_path`` are relative to the root when they lie under it (`B055`).
     ``created_at`` and ``completed_at`` are UTC text with nanoseconds (`B029`). ``input_anchors`` is
     None for a row that was made ready without a contract, ``()`` for one without inputs (`B086`).
+    ``artifact_digest`` and ``descriptor_digest`` are what the sidecar says of the bytes and of how
+    they were made, so that no question about many results reads a sidecar for each; None where
+    the row was made ready without them, and the sidecar has to be asked.
     """
 
     table_name: str
@@ -217,6 +220,8 @@ class ResultTableRecord:
     storage_precision: str | None = None
     oversample: int | None = None
     lease: Lease | None = None
+    artifact_digest: str | None = None
+    descriptor_digest: str | None = None
 
     @property
     def input_anchors_json(self) -> str | None:
@@ -275,6 +280,8 @@ SCHEMA = pa.schema(
         pa.field("storage_precision", pa.string()),
         pa.field("oversample", pa.int64()),
         pa.field("lease", _LEASE_TYPE),
+        pa.field("artifact_digest", pa.string()),
+        pa.field("descriptor_digest", pa.string()),
     ]
 )
 """The columns that callers see, in stored order."""

@@ -344,7 +344,7 @@ def test_finalize_refuses(store, wrong):
 def crash_before_commit(store, name, monkeypatch):
     """Finalize as far as the sidecar."""
 
-    def crash(*_):
+    def crash(*_, **__):
         raise MemoryError
 
     with monkeypatch.context() as patch:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 import os
 import shutil
 import sqlite3
@@ -70,6 +72,9 @@ def test_all_columns():
     """`B023`, `B033`, `B085`: every column of a row arrives, typed."""
     record = by_name(FIXTURE)[EMBEDDING].record
     location = f"file:///srv/jammi/set1/jammi_db/{EMBEDDING}"
+    files = FIXTURE / "jammi_db"
+    said = json.loads((files / f"{EMBEDDING}.materialization.json").read_bytes())["descriptor"]
+    canonical = json.dumps(said, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     assert record == ResultTableRecord(
         table_name=EMBEDDING,
         source_id="docs",
@@ -86,6 +91,8 @@ def test_all_columns():
         completed_at="2026-11-22T21:49:53.889000000Z",
         definition_hash="e7cdfa44e73e226983b9c8fc333564d102815042d616ceba354bd4dd31e41fb3",
         input_anchors=record.input_anchors,
+        artifact_digest=hashlib.sha256((files / f"{EMBEDDING}.parquet").read_bytes()).hexdigest(),
+        descriptor_digest=hashlib.sha256(canonical.encode()).hexdigest(),
     )
     assert record.input_anchors_json == (
         '[{"source":"docs","anchor":"2026-11-22T21:49:53.517760380+00:00",'

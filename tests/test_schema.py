@@ -173,7 +173,8 @@ def test_columns():
         *("definition_hash", "input_anchors"),
     ]
     assert SCHEMA.names[: len(seed)] == seed
-    assert SCHEMA.names[len(seed) :] == ["properties", "storage_precision", "oversample", "lease"]
+    ours = ["properties", "storage_precision", "oversample", "lease"]
+    assert SCHEMA.names[len(seed) :] == [*ours, "artifact_digest", "descriptor_digest"]
 
 
 def test_columns_are_the_fields():

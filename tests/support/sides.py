@@ -18,7 +18,13 @@ from jammi_files.errors import JammiFilesError, ReferencedError
 from jammi_files.schema import SCHEMA, InputAnchor, ResultTableRecord
 
 # Bookkeeping of the library, which jammi-db's table does not have.
-_OUR_OWN = ("lease", "storage_precision", "oversample")
+_OUR_OWN = (
+    "lease",
+    "storage_precision",
+    "oversample",
+    "artifact_digest",
+    "descriptor_digest",
+)
 _INSTANTS = ("created_at", "completed_at")
 _REQUIRED = ("table_name", "source_id", "model_id", "task", "parquet_path")
 _NEVER = "9999-12-31T23:59:59.999999999Z"

@@ -54,6 +54,8 @@ RECORDS = st.builds(
     storage_precision=st.none() | TEXT,
     oversample=st.none() | INT64,
     lease=st.none() | LEASES,
+    artifact_digest=st.none() | TEXT,
+    descriptor_digest=st.none() | TEXT,
 )
 ROWS = st.builds(Row, RECORDS, INT64, st.booleans(), st.none())
 
