@@ -327,12 +327,15 @@ class Catalog(Operations):
 
     def _merge(self, crowd: Sequence[manifest.SegmentInfo], operation: str) -> bool:
         """Merge outside the lock, commit the swap; False, nothing done, if it came too late."""
-        everything = self._shared.log.known.runs.segments
+        known = self._shared.log.known
+        everything = known.runs.segments
         merging = [segment for segment in everything if segment.info in crowd]
         merged = merge_segments(merging, everything)
         if merged is not None:
             self._shared.codec.save(merged)
-        swapped = self._shared.log.commit(lambda draft: draft.swap_runs(crowd, merged, operation))
+        swapped = self._shared.log.commit(
+            lambda draft: draft.swap_runs(crowd, merged, operation, since=known.version)
+        )
         if not swapped and merged is not None:
             self._storage.delete(merged.info.key)
         return swapped

@@ -15,9 +15,10 @@ from typing import TypeAlias
 import pyarrow as pa
 
 from jammi_files import manifest
-from jammi_files.errors import FormatError
-from jammi_files.log import key_of
-from jammi_files.manifest import Header, SegmentInfo
+from jammi_files.errors import FormatError, JammiFilesError, VersionNotFoundError
+from jammi_files.log import Log, key_of
+from jammi_files.manifest import Header, MissingSegmentError, SegmentInfo
+from jammi_files.retention import Retention
 from jammi_files.rows import Row, table_of, with_dictionaries
 from jammi_files.schema import ResultTableRecord
 from jammi_files.segment import Segment
@@ -31,7 +32,7 @@ _MOST_CHUNKS = 16
 """Pieces that an inline table may be in before it is copied into one."""
 
 
-Mark: TypeAlias = tuple[int, list[Segment]]
+Mark: TypeAlias = tuple[int, list[Segment], Retention]
 
 
 class Draft:
@@ -44,6 +45,7 @@ class Draft:
         self.added: list[Segment] = []
         self.merged: list[Segment] = []
         self.removed: frozenset[Segment] = frozenset()
+        self.retention = base.header.retention
         self.operations: dict[str, None] = {}
         self._journal: list[tuple[str, Row | None]] = []
         self._view: Snapshot | None = None
@@ -51,7 +53,8 @@ class Draft:
     @property
     def is_empty(self) -> bool:
         """True while nothing would differ in the next version."""
-        return not (self.changes or self.added or self.merged or self.removed)
+        changed = self.changes or self.added or self.merged or self.removed
+        return not changed and self.retention == self.base.header.retention
 
     def lookup(self, name: str) -> Row | None:
         """Return the newest row of that name, be it a tombstone."""
@@ -88,14 +91,23 @@ class Draft:
         self.operations[operation] = None
         self._view = None
 
-    def swap_runs(self, old: Sequence[SegmentInfo], new: Segment | None, operation: str) -> bool:
+    def retain(self, retention: Retention, operation: str) -> None:
+        """Change what is kept of the past; nothing if it is kept already."""
+        if retention != self.retention:
+            self.retention = retention
+            self.operations[operation] = None
+
+    def swap_runs(
+        self, old: Sequence[SegmentInfo], new: Segment | None, operation: str, *, since: int
+    ) -> bool:
         """Replace merged segments by their outcome; False if one of them is gone already.
 
-        ``new`` is None when the merge left no row.
+        ``new`` is None when the merge left no row. Its object was written on top of version
+        ``since``: False too if a vacuum was committed after that, for it may have been deleted.
         """
         wanted = {info.key for info in old}
         present = [segment for segment in self.base.runs.segments if segment.info.key in wanted]
-        if len(present) != len(wanted):
+        if len(present) != len(wanted) or self.base.header.retention.vacuumed > since:
             return False
         self.removed |= frozenset(present)
         self.merged += [] if new is None else [new]
@@ -104,11 +116,11 @@ class Draft:
 
     def mark(self) -> Mark:
         """Return the point to which `rollback` can go back."""
-        return len(self._journal), list(self.added)
+        return len(self._journal), list(self.added), self.retention
 
     def rollback(self, mark: Mark) -> None:
-        """Undo every `put` and `add_run` since ``mark``."""
-        changes, self.added = mark
+        """Undo every `put`, `add_run` and `retain` since ``mark``."""
+        changes, self.added, self.retention = mark
         while len(self._journal) > changes:
             name, before = self._journal.pop()
             if before is None:
@@ -125,7 +137,7 @@ class Draft:
             runs = self.base.runs
             if self.added:
                 runs = Runs([*runs.segments, *self.added], runs)
-            header = Header(self.version, "", "", 0, "")
+            header = Header(self.version, "", "", 0, "", retention=self.retention)
             self._view = Snapshot(header, runs, self.inline())
         return self._view
 
@@ -182,6 +194,10 @@ class CatalogCodec:
         """Undo what the draft has taken since ``mark``."""
         draft.rollback(mark)  # type: ignore[arg-type]  # what `mark` returned
 
+    def is_changed(self, draft: Draft) -> bool:
+        """Return whether there is anything to `encode`."""
+        return not draft.is_empty
+
     def encode(self, draft: Draft) -> tuple[bytes, Snapshot] | None:
         """Write the draft's new segments and return its manifest and state; None if empty."""
         if draft.is_empty:
@@ -200,6 +216,8 @@ class CatalogCodec:
             committed_at=CLOCK.now(),
             writer=_writer(),
             segments=tuple(segment.info for segment in segments),
+            retention=draft.retention,
+            extra=draft.base.header.extra,
         )
         table = _inline_table(draft.base, inline)
         runs = self._runs(draft.version, segments, draft.base)
@@ -213,10 +231,22 @@ class CatalogCodec:
             segment.saved = True
 
     def _stored(self, info: SegmentInfo) -> Segment:
-        return Segment(info, self._storage)
+        return Segment(info, self._storage, explain=self._explain)
+
+    def _explain(self, segment: Segment, error: MissingSegmentError) -> JammiFilesError:
+        """Tell damage from vacuum's work: is a version kept that lists the missing segment?"""
+        kept = Log(self._storage, self).head().header.retention
+        if kept.keeps(segment.listed_by):
+            return error
+        return VersionNotFoundError(
+            f"version {segment.listed_by} was retired by vacuum, and what it held is gone; take a"
+            " new snapshot, or tag versions that must stay readable"
+        )
 
     @staticmethod
     def _runs(version: int, segments: Sequence[Segment], known: Snapshot) -> Runs:
+        for segment in segments:
+            segment.listed_by = max(segment.listed_by, version)
         # What is hidden stays hidden in later versions; in an earlier one it may still show.
         if {*segments} == {*known.runs.segments}:
             return known.runs

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, BinaryIO, TypeVar
 
 import orjson
@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from jammi_files.errors import FormatError, UnsupportedVersionError
+from jammi_files.retention import Retention
 from jammi_files.rows import Row, conform, rows_of, with_dictionaries
 from jammi_files.schema import LOW_CARDINALITY
 from jammi_files.timestamps import format_timestamp, parse_timestamp
@@ -55,7 +56,10 @@ class SegmentInfo:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Header:
-    """What a manifest says of its version; ``committed_at`` is nanoseconds since the epoch."""
+    """What a manifest says of its version; ``committed_at`` is nanoseconds since the epoch.
+
+    ``extra`` holds the keys of a newer library, which every commit carries on.
+    """
 
     version: int
     commit_id: str
@@ -63,18 +67,23 @@ class Header:
     committed_at: int
     writer: str
     segments: tuple[SegmentInfo, ...] = ()
+    retention: Retention = Retention()
+    extra: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 class MissingSegmentError(FormatError):
     """A manifest lists a segment that is not there: damage, or vacuum retired that version."""
 
 
-_HEADER_FIELDS = tuple(field.name for field in dataclasses.fields(Header))
+_OWN_FIELDS = ("version", "commit_id", "operation", "committed_at", "writer", "segments")
+_RETENTION_FIELDS = tuple(field.name for field in dataclasses.fields(Retention))
 
 
 def encode_manifest(header: Header, table: pa.Table) -> bytes:
     """Return the bytes of one version's manifest; ``table`` holds its inline rows (`table_of`)."""
-    fields = {name: getattr(header, name) for name in _HEADER_FIELDS}
+    fields = dict(header.extra)
+    fields |= {name: getattr(header, name) for name in _OWN_FIELDS}
+    fields |= {name: getattr(header.retention, name) for name in _RETENTION_FIELDS}
     fields |= {
         "format_version": FORMAT_VERSION,
         "committed_at": format_timestamp(header.committed_at),
@@ -277,7 +286,10 @@ def _header(key: str, file: pq.ParquetFile) -> Header:
             raise UnsupportedVersionError(msg)
         fields["committed_at"] = parse_timestamp(fields["committed_at"])
         fields["segments"] = tuple(_typed(SegmentInfo, entry) for entry in fields["segments"])
-        return _typed(Header, fields)
+        own = {*_OWN_FIELDS, *_RETENTION_FIELDS, "format_version"}
+        extra = {name: value for name, value in fields.items() if name not in own}
+        retention = Retention.parse(*(fields[name] for name in _RETENTION_FIELDS))
+        return _typed(Header, {**fields, "retention": retention, "extra": extra})
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise FormatError(f"'{key}' is no manifest of this catalog: {error!r}") from error
 

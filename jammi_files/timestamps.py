@@ -6,6 +6,7 @@ The text form is ``2026-11-22T21:49:53.517770075Z`` (`B029`); its lexical order 
 from __future__ import annotations
 
 import datetime as dt
+import math
 import re
 import threading
 import time
@@ -67,6 +68,32 @@ def parse_instant(value: str | dt.datetime) -> int:
         msg = f"{value!r} has no time zone; give e.g. datetime.now(timezone.utc)"
         raise InvalidInputError(msg)
     return parse_timestamp(value.astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"))
+
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?) ?([smhdw])", re.ASCII)
+
+
+def parse_duration(what: str, value: float | str | dt.timedelta) -> int:
+    """Return a length of time in whole seconds, rounded up.
+
+    ``value`` is a timedelta, a number of seconds, or text such as ``90s``, ``12h``, ``7d``, ``2w``.
+
+    Raises:
+        InvalidInputError: it is none of these, negative, or longer than 1000 years.
+    """
+    seconds: float = -1
+    if isinstance(value, dt.timedelta):
+        seconds = value.total_seconds()
+    elif isinstance(value, str):
+        match = _DURATION.fullmatch(value.strip())
+        seconds = -1 if match is None else float(match[1]) * _UNITS[match[2]]
+    elif isinstance(value, (int, float)) and not isinstance(value, bool):
+        seconds = value
+    if not 0 <= seconds <= 1000 * 365 * _UNITS["d"]:
+        msg = f"{what} must be a timedelta, seconds >= 0, or text such as '12h' or '7d', not {value!r}"
+        raise InvalidInputError(msg)
+    return math.ceil(seconds)
 
 
 class Clock:

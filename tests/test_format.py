@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 import jammi_files
-from jammi_files import fsck, lease, log, manifest, root_format, rows, validation
+from jammi_files import fsck, lease, log, manifest, retention, root_format, rows, validation
 from jammi_files.catalog import Catalog
 from jammi_files.recovery import RecoveryStep
 from jammi_files.schema import ResultTableStatus
@@ -60,7 +60,7 @@ def test_columns() -> None:
 
 def test_constants() -> None:
     """Every constant has the documented value."""
-    modules = (manifest, log, lease, validation)
+    modules = (manifest, log, lease, validation, retention)
     for name, value, _ in table("constant"):
         found = [getattr(module, bare(name)) for module in modules if hasattr(module, bare(name))]
         assert found == [int(value)], name
@@ -214,4 +214,6 @@ def test_metadata_fields() -> None:
     prose = TEXT.partition("**The manifest.**")[2].partition("\n\n")[0]
     named = set(re.findall(r"`(\w+)`", prose)) - {"INLINE_ROWS", "jammi_files"}
     coded = {*manifest.Header.__slots__, *manifest.SegmentInfo.__slots__, "format_version"}
+    coded |= {*retention.Retention.__slots__}
+    coded -= {"retention", "extra"}  # a group of fields, and those of a newer library
     assert named - {"host", "pid"} == coded

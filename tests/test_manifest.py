@@ -162,9 +162,12 @@ def test_other_format_version(found):
 
 
 def test_newer_metadata():
-    """A field that a newer library added to a manifest of this version is no obstacle."""
-    data = with_metadata(SOUND, checksum="abc")
-    assert manifest.decode_header(KEY, data) == HEADER
+    """A field that a newer library added to a manifest of this version is kept as it is."""
+    data = with_metadata(SOUND, checksum={"sha": ["abc", None]})
+    header = manifest.decode_header(KEY, data)
+    assert header.extra == {"checksum": {"sha": ["abc", None]}}
+    assert dataclasses.replace(header, extra={}) == HEADER
+    assert manifest.decode_header(KEY, manifest.encode_manifest(header, table_of([]))) == header
 
 
 def test_newer_segment_entry():
@@ -190,6 +193,17 @@ def test_newer_segment_entry():
         {"segments": [dataclasses.asdict(INFO) | {"key": 3}]},
         {"segments": [dataclasses.asdict(INFO) | {"min_name": None}]},
         {"segments": [dataclasses.asdict(INFO) | {"max_seq": None}]},
+        {"floor": None},
+        {"floor": 0},
+        {"floor": "1"},
+        {"vacuumed": -1},
+        {"vacuumed": True},
+        {"tags": []},
+        {"tags": {"": 1}},
+        {"tags": {"a\n": 1}},
+        {"tags": {"a": "1"}},
+        {"tags": {"a": -1}},
+        {"tags": None},
     ],
 )
 def test_damaged_metadata(changes):
