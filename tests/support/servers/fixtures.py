@@ -1,39 +1,48 @@
-"""Servers for tests: each starts with the first test that asks for it, once per worker."""
+"""Servers for tests: each starts with the first test that asks for it.
+
+``s3_server`` and ``gcs_server`` are the two of our own; ``server`` is any of `backends`, by an
+indirect parameter. Whichever it is, it comes with an empty log and without faults.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
-from support.servers.gcs import GcsServer
-from support.servers.s3 import S3Server
+from support.servers.backends import Servers
+from support.servers.server import Server
 
 
 @pytest.fixture(scope="session")
-def s3_process() -> Iterator[S3Server]:
-    """Run the S3 server for all tests of this worker; tests take `s3_server` instead."""
-    with S3Server() as server:
-        yield server
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    """Yield the servers of this worker."""
+    base = tmp_path_factory.getbasetemp()
+    run = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    running = Servers(run / "servers")
+    yield running
+    running.stop()
 
 
 @pytest.fixture
-def s3_server(s3_process: S3Server) -> Iterator[S3Server]:
-    """Yield the S3 server with an empty log and without faults."""
-    s3_process.faults.clear()
-    yield s3_process
-    s3_process.faults.clear()
-
-
-@pytest.fixture(scope="session")
-def gcs_process() -> Iterator[GcsServer]:
-    """Run the GCS server for all tests of this worker; tests take `gcs_server` instead."""
-    with GcsServer() as server:
-        yield server
+def server(request: pytest.FixtureRequest, servers: Servers) -> Iterator[Server]:
+    """Yield the server that the parameter names."""
+    yield from _fresh(servers.get(request.param))
 
 
 @pytest.fixture
-def gcs_server(gcs_process: GcsServer) -> Iterator[GcsServer]:
-    """Yield the GCS server with an empty log and without faults."""
-    gcs_process.faults.clear()
-    yield gcs_process
-    gcs_process.faults.clear()
+def s3_server(servers: Servers) -> Iterator[Server]:
+    """Yield the S3 server."""
+    yield from _fresh(servers.get("moto"))
+
+
+@pytest.fixture
+def gcs_server(servers: Servers) -> Iterator[Server]:
+    """Yield the GCS server."""
+    yield from _fresh(servers.get("gcs"))
+
+
+def _fresh(server: Server) -> Iterator[Server]:
+    server.faults.clear()
+    yield server
+    server.faults.clear()

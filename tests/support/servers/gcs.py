@@ -13,6 +13,7 @@ import json
 import re
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import unquote
@@ -26,23 +27,28 @@ from support.servers.server import Server
 _CHUNK = 1 << 18  # every part of a resumable upload but the last is a multiple of this
 
 
-class GcsServer(Server):
-    """An in-memory store that honours ifGenerationMatch on every request that takes it."""
+class SpeaksGcs(Server):
+    """A server that gcsfs can be sent to."""
 
     dialect = Dialect.GCS
+
+    def options_at(self, url: str) -> dict[str, Any]:
+        return {"endpoint_url": url, "token": "anon", "project": "tests"}
+
+    def _make_bucket(self, name: str) -> None:
+        told = json.dumps({"name": name}).encode()
+        made = self.request("POST", "/storage/v1/b", told, {"Content-Type": "application/json"})
+        assert made.status == 200
+
+
+class GcsServer(SpeaksGcs):
+    """An in-memory store that honours ifGenerationMatch on every request that takes it."""
 
     def __init__(self, *, own_process: bool = True) -> None:
         self._own_process = own_process
 
-    def _run(self) -> Host:
+    def _run(self, stack: ExitStack) -> Host:  # noqa: ARG002 - nothing besides
         return Host(self.dialect, GcsAnswer, own_process=self._own_process)
-
-    def storage_options(self) -> dict[str, Any]:
-        return {"endpoint_url": self.url, "token": "anon", "project": "tests"}
-
-    def _make_bucket(self, name: str) -> None:
-        made = self.request("POST", "/storage/v1/b", json.dumps({"name": name}).encode())
-        assert made.status == 200
 
 
 @dataclass

@@ -10,43 +10,53 @@ import io
 import sys
 import threading
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from typing import Any
 from urllib.parse import urlsplit
 
+import fsspec
 from support.servers.dialects import Dialect
 from support.servers.front import HOST
 from support.servers.hosting import Host
 from support.servers.messages import Request, Response
+from support.servers.proxy import ProxiedServer
 from support.servers.server import Server
 
-S3_CREDENTIALS = {"key": "test", "secret": "testtest"}
+S3_KEY, S3_SECRET = "test", "testtest"
 
 
-def s3_options(url: str) -> dict[str, Any]:
-    """Return what s3fs needs to reach a test server; without a region it would ask for one."""
-    return {
-        **S3_CREDENTIALS,
-        "endpoint_url": url,
-        "client_kwargs": {"region_name": "us-east-1"},
-    }
-
-
-class S3Server(Server):
-    """moto behind one lock; it honours If-None-Match and If-Match on whole and multipart puts."""
+class SpeaksS3(Server):
+    """A server that s3fs can be sent to; ``credentials`` are its key and secret."""
 
     dialect = Dialect.S3
+    credentials = (S3_KEY, S3_SECRET)
+
+    def options_at(self, url: str) -> dict[str, Any]:
+        key, secret = self.credentials
+        region = {"region_name": "us-east-1"}  # or s3fs would ask the machine for one
+        return {"key": key, "secret": secret, "endpoint_url": url, "client_kwargs": region}
+
+
+class S3Server(SpeaksS3):
+    """moto behind one lock; it honours If-None-Match and If-Match on whole and multipart puts."""
 
     def __init__(self, *, own_process: bool = True) -> None:
         self._own_process = own_process
 
-    def _run(self) -> Host:
+    def _run(self, stack: ExitStack) -> Host:  # noqa: ARG002 - nothing besides
         return Host(self.dialect, MotoAnswer, own_process=self._own_process)
-
-    def storage_options(self) -> dict[str, Any]:
-        return s3_options(self.url)
 
     def _make_bucket(self, name: str) -> None:
         assert self.request("PUT", f"/{name}").status == 200
+
+
+class ProxiedS3(ProxiedServer, SpeaksS3):
+    """An S3 server that we did not write, and that looks at signatures."""
+
+    def _make_bucket(self, name: str) -> None:
+        options = self.options_at(self.direct_url)
+        direct = fsspec.filesystem("s3", skip_instance_cache=True, **options)
+        direct.call_s3("create_bucket", Bucket=name)  # `mkdir` names a region, which some refuse
 
 
 class MotoAnswer:

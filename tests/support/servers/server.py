@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import http.client
 import uuid
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Self
 
@@ -28,15 +29,15 @@ class Server(abc.ABC):
     url: str
     log: Log
     faults: Faults
-    _host: Host
+    _stack: ExitStack
 
     @abc.abstractmethod
-    def _run(self) -> Host:
-        """Start what answers requests."""
+    def _run(self, stack: ExitStack) -> Host:
+        """Start what answers requests; the stack ends whatever that needs besides."""
 
     @abc.abstractmethod
-    def storage_options(self) -> dict[str, Any]:
-        """Return what fsspec needs to reach the server."""
+    def options_at(self, url: str) -> dict[str, Any]:
+        """Return what fsspec needs to reach such a server at a URL."""
 
     @abc.abstractmethod
     def _make_bucket(self, name: str) -> None:
@@ -44,14 +45,17 @@ class Server(abc.ABC):
 
     def start(self) -> Self:
         """Start the server and wait until it answers."""
-        self._host = self._run()
-        self.url = f"http://{HOST}:{self._host.controls.port()}"
-        self.log, self.faults = Log(self._host.controls), Faults(self._host.controls)
+        with ExitStack() as stack:
+            host = self._run(stack)
+            stack.callback(host.stop)
+            self.url = f"http://{HOST}:{host.controls.port()}"
+            self.log, self.faults = Log(host.controls), Faults(host.controls)
+            self._stack = stack.pop_all()
         return self
 
     def stop(self) -> None:
         """Stop what `start` started."""
-        self._host.stop()
+        self._stack.close()
 
     def __enter__(self) -> Self:
         return self.start()
@@ -63,6 +67,10 @@ class Server(abc.ABC):
         trace: TracebackType | None,
     ) -> None:
         self.stop()
+
+    def storage_options(self) -> dict[str, Any]:
+        """Return what fsspec needs to reach the server."""
+        return self.options_at(self.url)
 
     def root(self, name: str = "root") -> tuple[str, dict[str, Any]]:
         """Make a bucket; return the URL of a root in it and the storage options to reach it."""

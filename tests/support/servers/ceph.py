@@ -1,0 +1,150 @@
+"""Ceph's S3 gateway from Debian's packages, a real store: one monitor, one OSD in memory."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+import uuid
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+from support.servers.front import HOST
+from support.servers.installs import UnavailableError, from_debian
+from support.servers.programs import PATIENCE, Program, free_port
+from support.servers.s3 import S3_KEY, S3_SECRET, ProxiedS3
+
+PACKAGES = ("radosgw", "ceph-mon", "ceph-osd", "ceph-common")
+PROGRAMS = ("radosgw", "ceph-mon", "ceph-osd", "radosgw-admin", "monmaptool", "ceph")
+_CONFIGURATION = """
+[global]
+fsid = {fsid}
+mon host = [v1:{host}:{monitor}]
+mon initial members = a
+public addr = {host}
+cluster addr = {host}
+ms bind ipv4 = true
+auth cluster required = none
+auth service required = none
+auth client required = none
+osd pool default size = 1
+osd pool default min size = 1
+osd pool default pg num = 4
+osd pool default pgp num = 4
+osd crush chooseleaf type = 0
+osd crush update on start = false
+osd class load list = *
+osd class default list = *
+osd objectstore = memstore
+osd max object name len = 256
+memstore device bytes = 2147483648
+mon warn on pool no redundancy = false
+mon allow pool size one = true
+mon allow pool delete = true
+mon max pg per osd = 1000
+mon data = {directory}/mon
+osd data = {directory}/osd
+run dir = {directory}/run
+admin socket =
+pid file = {directory}/run/$name.pid
+log file = {directory}/log/$name.log
+[client.rgw.a]
+rgw frontends = beast endpoint={host}:{gateway} tcp_nodelay=1
+rgw enable usage log = false
+rgw dns name = localhost
+"""
+
+
+class Ceph(ProxiedS3):
+    """Objects in memory, about 14 s to start; it honours If-None-Match on whole puts only.
+
+    A create that loses raises ``OSError`` instead of ``FileExistsError``, and a multipart upload
+    overwrites whatever its condition says.
+    """
+
+    name = "ceph"
+
+    def _start(self, directory: Path) -> Cluster:
+        from_debian(PACKAGES, PROGRAMS)
+        return Cluster(directory)
+
+
+class Cluster:
+    """The three processes, from construction to `stop`."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._configuration = directory / "ceph.conf"
+        self._fsid, self.port, self._monitor = str(uuid.uuid4()), free_port(), free_port()
+        with ExitStack() as stack:
+            self._write_configuration()
+            self._start_monitor(stack)
+            self._start_storage(stack)
+            self._start_gateway(stack)
+            self._stack = stack.pop_all()
+
+    def stop(self) -> None:
+        """End the processes, the gateway first."""
+        self._stack.close()
+
+    def _write_configuration(self) -> None:
+        for name in ("mon", "osd", "run", "log"):
+            (self._directory / name).mkdir()
+        self._configuration.write_text(
+            _CONFIGURATION.format(
+                fsid=self._fsid,
+                host=HOST,
+                directory=self._directory,
+                monitor=self._monitor,
+                gateway=self.port,
+            )
+        )
+
+    def _start_monitor(self, stack: ExitStack) -> None:
+        members = str(self._directory / "monmap")
+        address = f"[v1:{HOST}:{self._monitor}]"
+        self._tool("monmaptool", "--create", "--fsid", self._fsid, "--addv", "a", address, members)
+        self._tool("ceph-mon", "--mkfs", "-i", "a", "--monmap", members)
+        self._serve(stack, "ceph-mon", "-i", "a").wait_for(self._monitor)
+
+    def _start_storage(self, stack: ExitStack) -> None:
+        number = str(uuid.uuid4())
+        self._tool("ceph", "osd", "new", number)
+        self._tool("ceph", "osd", "crush", "add", "osd.0", "1.0", "root=default", "host=h0")
+        self._tool("ceph-osd", "-i", "0", "--mkfs", "--osd-uuid", number)
+        self._serve(stack, "ceph-osd", "-i", "0")
+        _wait("the OSD", lambda: " 1 up" in self._tool("ceph", "osd", "stat"))
+
+    def _start_gateway(self, stack: ExitStack) -> None:
+        user = ("--uid=tests", "--display-name=tests")
+        keys = (f"--access-key={S3_KEY}", f"--secret-key={S3_SECRET}")
+        self._tool("radosgw-admin", "user", "create", *user, *keys)
+        self._serve(stack, "radosgw", "-n", "client.rgw.a").wait_for(self.port)
+
+    def _serve(self, stack: ExitStack, name: str, *options: str) -> Program:
+        command = [name, "-c", str(self._configuration), *options, "-f"]
+        program = Program(command, self._directory / f"{name}.output")
+        stack.callback(program.stop)
+        return program
+
+    def _tool(self, *command: str) -> str:
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=PATIENCE,
+            env=os.environ | {"CEPH_CONF": str(self._configuration)},
+        )
+        if done.returncode:
+            raise UnavailableError(f"{' '.join(command)} failed: {done.stderr[-500:]}")
+        return done.stdout
+
+
+def _wait(what: str, ready: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not ready():
+        if time.monotonic() > deadline:
+            raise UnavailableError(f"{what} does not come up")
+        time.sleep(0.1)
