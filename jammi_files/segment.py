@@ -6,6 +6,7 @@ every snapshot that lists the segment; a lookup then costs a bisection and one b
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import threading
 from bisect import bisect_left, bisect_right
@@ -128,7 +129,7 @@ class Segment:
         self.storage = storage
         self._table = table
         self._explain = explain
-        self._mutex = threading.RLock()
+        self.loading = threading.RLock()
         self._groups: _RowGroups | None = None
         self._indexes: dict[str, SortedIndex | Postings] = {}
         self._rows: dict[int, Row] = {}
@@ -138,7 +139,7 @@ class Segment:
     def table(self) -> pa.Table:
         """All rows, in one chunk, sorted by name."""
         if self._table is None:
-            with self._mutex:
+            with self.loading:
                 if self._table is None:
                     self._table = self._sound(lambda: manifest.decode_segment(*self._read()))
                     self._groups = None
@@ -149,9 +150,14 @@ class Segment:
         """Whether all rows are in memory."""
         return self._table is not None
 
+    @property
+    def is_far(self) -> bool:
+        """Whether reading a row means to ask a store that many processes share."""
+        return self._table is None and self.storage is not None and not self.storage.is_locked
+
     def load(self, data: bytes) -> None:
         """Take all rows from the object's bytes, which somebody else has read."""
-        with self._mutex:
+        with self.loading:
             if self._table is None:
                 read = iter([(self.info.key, data)])
                 self._table = self._sound(
@@ -243,7 +249,7 @@ class Segment:
     def _index(self, column: str) -> SortedIndex | Postings:
         index = self._indexes.get(column)
         if index is None:
-            with self._mutex:
+            with self.loading:
                 index = self._indexes.get(column) or self._build_index(column)
                 self._indexes[column] = index
         return index
@@ -295,7 +301,7 @@ class Segment:
                 self._groups = _RowGroups(key, manifest.open_segment(key, opener))
             return self._groups.lookup(name)
 
-        with self._mutex:
+        with self.loading:
             return self._sound(find)
 
 
@@ -331,17 +337,24 @@ class _RowGroups:
 
 
 def load_all(segments: Iterable[Segment]) -> None:
-    """Load those that are not in memory, reading their objects side by side."""
-    missing = [segment for segment in segments if not segment.is_loaded]
+    """Load those that are not in memory, reading their objects side by side, each once."""
+    missing = sorted((s for s in segments if not s.is_loaded), key=lambda s: s.info.key)
     while len(missing) > 1:
         some, missing = missing[:READERS], missing[READERS:]
-        storage = some[0].storage
-        assert storage is not None  # noqa: S101 - what is not loaded is stored, all in one place
+        with contextlib.ExitStack() as held:  # in one order, or two threads would block each other
+            for segment in some:
+                held.enter_context(segment.loading)
+            _load_together([segment for segment in some if not segment.is_loaded])
+
+
+def _load_together(segments: list[Segment]) -> None:
+    storage = segments[0].storage if segments else None
+    if storage is not None:  # it is the storage of them all
         try:
-            objects = storage.read_many([segment.info.key for segment in some])
+            objects = storage.read_many([segment.info.key for segment in segments])
         except FileNotFoundError:  # whoever needs the missing one words the error
             return
-        for segment in reversed(some):
+        for segment in reversed(segments):
             segment.load(objects.pop())
 
 
@@ -353,7 +366,7 @@ def load_for(name: str, segments: Iterable[Segment]) -> None:
     large = [segment for segment in cold if segment.info.rows > manifest.ROW_GROUP_ROWS]
     with ThreadPoolExecutor(max(1, min(READERS, len(large)))) as threads:
         found = [threads.submit(segment.lookup, name) for segment in large]
-        load_all(segment for segment in cold if segment.info.rows <= manifest.ROW_GROUP_ROWS)
+        load_all(segment for segment in cold if segment not in large)
         for each in found:
             each.result()
 

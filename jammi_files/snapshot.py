@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from jammi_files.manifest import Header
 from jammi_files.rows import Row, table_of, with_dictionaries
 from jammi_files.schema import ModelTask, ResultTableKind, ResultTableRecord, ResultTableStatus
-from jammi_files.segment import Segment
+from jammi_files.segment import Segment, load_all, load_for
 
 _SMALL = 4096
 """Rows of a new segment up to which its names are looked up one by one in the others."""
@@ -38,9 +38,19 @@ class Runs:
         self.segments = tuple(sorted(segments, key=lambda s: s.info.max_seq, reverse=True))
         # What was worked out before is kept only if it is there: no chain of ancestors grows.
         self._before = before if before is not None and "hidden" in before.__dict__ else None
+        self._is_loaded = False
+        self._is_far = any(segment.is_far for segment in self.segments)
+
+    def load(self) -> None:
+        """Bring every row into memory, as whoever looks at all segments does."""
+        if not self._is_loaded:
+            load_all(self.segments)
+            self._is_loaded, self._is_far = True, False
 
     def lookup(self, name: str) -> Row | None:
         """Return the newest row of that name, be it a tombstone."""
+        if self._is_far:  # near by, an older segment is better not read if a newer one answers
+            load_for(name, self.segments)
         best: Row | None = None
         for segment in self.segments:
             if best is not None and segment.info.max_seq < best.seq:
@@ -53,6 +63,7 @@ class Runs:
     @cached_property
     def hidden(self) -> dict[Segment, bytearray]:
         """For each segment that has hidden rows: one byte per row, 1 = hidden by another."""
+        self.load()
         before, self._before = self._before, None
         if before is not None:
             added = [segment for segment in self.segments if segment not in before.segments]
@@ -148,6 +159,7 @@ class Snapshot:
     def held(self, names: pa.ChunkedArray) -> list[str]:
         """Return those of ``names`` that some row has or had: candidates for `get`."""
         found = [name for name in self.inline if pc.index(names, name).as_py() >= 0]
+        self.runs.load()
         for segment in self.runs.segments:
             if len(names) <= _SMALL:
                 found += [name for name in names.to_pylist() if segment.position(name) is not None]
@@ -158,6 +170,7 @@ class Snapshot:
 
     def select(self, column: str, key: str) -> list[Row]:
         """Return the live rows whose ``column`` (one of `INDEXED`) holds ``key``, in no order."""
+        self.runs.load()
         rows = []
         for segment in self.runs.segments:
             hidden = self.runs.hidden.get(segment)
@@ -179,6 +192,7 @@ class Snapshot:
             for row in self.inline.values()
             if row.record.source_id == source_id and not row.deleted and _is_embedding(row.record)
         ]
+        self.runs.load()
         stored = [self._stored_embeddings(segment, source_id) for segment in self.runs.segments]
         yield from heapq.merge(sorted(own, key=_age, reverse=True), *stored, key=_age, reverse=True)
 
@@ -195,9 +209,11 @@ class Snapshot:
 
         ``since`` leaves out what versions up to it wrote; ``deleted`` asks for tombstones instead.
         """
-        for segment in self.runs.segments:
-            if segment.info.max_seq > since:
-                yield _filtered(segment.table, since, self._mask(segment), deleted=deleted)
+        written = [segment for segment in self.runs.segments if segment.info.max_seq > since]
+        if written:
+            self.runs.load()
+        for segment in written:
+            yield _filtered(segment.table, since, self._mask(segment), deleted=deleted)
         if self.inline:
             inline = with_dictionaries(self.inline_table)
             yield _filtered(inline, since, None, deleted=deleted)
@@ -206,6 +222,8 @@ class Snapshot:
     def _covered(self) -> dict[Segment, set[int]]:
         """The rows of each segment that an inline row hides."""
         covered: dict[Segment, set[int]] = {}
+        if self.inline:
+            self.runs.load()
         for segment in self.runs.segments:
             for name in self.inline:
                 position = segment.position(name)
