@@ -26,8 +26,8 @@ from jammi_files.errors import (
 )
 from jammi_files.history import CommitInfo, find_version_at, read_history
 from jammi_files.log import Log
-from jammi_files.operations import Operations
 from jammi_files.reads import CatalogSnapshot, changes_between
+from jammi_files.retention import require_tag_name
 from jammi_files.roots import open_storage
 from jammi_files.rows import Row
 from jammi_files.schema import ResultTableRecord, ResultTableStatus
@@ -36,6 +36,7 @@ from jammi_files.snapshot import Snapshot
 from jammi_files.storage import Durability, Storage
 from jammi_files.timestamps import parse_instant
 from jammi_files.transaction import Transaction
+from jammi_files.upkeep import Upkeep
 from jammi_files.validation import require_count, require_text
 
 R = TypeVar("R")
@@ -54,7 +55,7 @@ class _Shared:
         self.merging = threading.Lock()
 
 
-class Catalog(Operations):
+class Catalog(Upkeep):
     """A handle on the catalog of one root, bound to one scope."""
 
     def __init__(
@@ -144,19 +145,25 @@ class Catalog(Operations):
         return self._with(Scope(self._scope.tenant, admin=True))
 
     def snapshot(
-        self, version: int | None = None, as_of: str | dt.datetime | None = None
+        self,
+        version: int | None = None,
+        as_of: str | dt.datetime | None = None,
+        *,
+        tag: str | None = None,
     ) -> CatalogSnapshot:
-        """Return the catalog pinned at a version, at an instant, or now.
+        """Return the catalog pinned at a version, at an instant, at a tag, or now.
 
         ``as_of`` takes the newest version committed at or before it; versions are taken to have
         been committed in the order of their numbers.
 
         Raises:
-            InvalidInputError: both are given, or one is malformed.
-            VersionNotFoundError: no such version, or vacuum retired it.
+            InvalidInputError: more than one is given, or one is malformed.
+            VersionNotFoundError: no such version or tag, or vacuum retired it.
         """
-        if version is not None and as_of is not None:
-            raise InvalidInputError("give version or as_of, not both")
+        if sum(each is not None for each in (version, as_of, tag)) > 1:
+            raise InvalidInputError("give one of version, as_of and tag")
+        if tag is not None:
+            version = self._head().header.retention.find(require_tag_name(tag))
         if as_of is not None:
             version = find_version_at(self._shared.log, parse_instant(as_of))
         if version is None:

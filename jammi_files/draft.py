@@ -234,7 +234,7 @@ class CatalogCodec:
         return Segment(info, self._storage, explain=self._explain)
 
     def _explain(self, segment: Segment, error: MissingSegmentError) -> JammiFilesError:
-        """Tell damage from vacuum's work: is a version kept that lists the missing segment?"""
+        """Tell a lost segment, which a kept version lists, from one that vacuum deleted."""
         kept = Log(self._storage, self).head().header.retention
         if kept.keeps(segment.listed_by):
             return error

@@ -67,7 +67,7 @@ class Header:
     committed_at: int
     writer: str
     segments: tuple[SegmentInfo, ...] = ()
-    retention: Retention = Retention()
+    retention: Retention = dataclasses.field(default_factory=Retention)
     extra: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
@@ -126,6 +126,21 @@ def decode_manifest(key: str, data: bytes) -> tuple[Header, pa.Table, list[Row]]
         table.validate(full=True)
         return header, table, rows_of(table)
     except (pa.ArrowException, OSError, ValueError, TypeError, FormatError) as error:
+        raise FormatError(f"manifest '{key}' is damaged: {error}") from error
+
+
+def decode_columns(key: str, data: bytes, columns: Sequence[str]) -> tuple[Header, pa.Table]:
+    """Read a manifest's header and some columns of its inline rows, for whoever reads very many.
+
+    Raises:
+        FormatError: the bytes are no manifest.
+        UnsupportedVersionError: a newer library wrote it in a format this one does not know.
+    """
+    file = _open(key, data)
+    header = _header(key, file)
+    try:
+        return header, file.read(columns=list(columns), use_threads=False)
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise FormatError(f"manifest '{key}' is damaged: {error}") from error
 
 

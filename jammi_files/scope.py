@@ -68,6 +68,11 @@ class Scope:
         """Delete: the handle's own rows, GLOBAL ones if unbound; admin is ignored (`B144`)."""
         return owner == self.tenant
 
+    @property
+    def is_catalog_wide(self) -> bool:
+        """Whether the handle acts for the catalog as a whole: it is unbound, or has the mark."""
+        return self.admin or self.tenant is None
+
     def visible(self) -> pc.Expression | None:
         """`sees` as an Arrow expression over ``tenant_id``; None admits every row."""
         if self.admin:

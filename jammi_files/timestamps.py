@@ -91,7 +91,7 @@ def parse_duration(what: str, value: float | str | dt.timedelta) -> int:
     elif isinstance(value, (int, float)) and not isinstance(value, bool):
         seconds = value
     if not 0 <= seconds <= 1000 * 365 * _UNITS["d"]:
-        msg = f"{what} must be a timedelta, seconds >= 0, or text such as '12h' or '7d', not {value!r}"
+        msg = f"{what} must be a timedelta, seconds >= 0, or text like '12h' or '7d', not {value!r}"
         raise InvalidInputError(msg)
     return math.ceil(seconds)
 

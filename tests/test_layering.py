@@ -39,8 +39,8 @@ LAYERS = [
         "fingerprints",
     ),
     ("build", "embeddings", "writer", "artifacts"),
-    ("catalog", "transaction", "operations"),
-    ("history", "bulk", "rules", "reads"),
+    ("catalog", "transaction", "upkeep", "operations"),
+    ("vacuum", "reach", "garbage", "history", "bulk", "rules", "reads"),
     ("draft", "snapshot", "segment", "manifest", "retention", "rows"),
     (
         "log",
