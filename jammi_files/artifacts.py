@@ -178,8 +178,14 @@ class Artifacts:
 
 def disagreement(record: ResultTableRecord, sidecar: MaterializationManifest) -> Mismatch | None:
     """Return how the catalog row contradicts its sidecar, None if it does not (`B229`)."""
-    if record.definition_hash not in (None, sidecar.definition_hash):
-        return Mismatch(expected=str(record.definition_hash), found=sidecar.definition_hash)
+    said = (
+        (record.definition_hash, sidecar.definition_hash),
+        (record.artifact_digest, sidecar.artifact),
+        (record.descriptor_digest, sidecar.descriptor_digest),
+    )
+    for recorded, attested in said:
+        if recorded not in (None, attested):
+            return Mismatch(expected=str(recorded), found=attested)
     if record.input_anchors not in (None, sidecar.input_anchors):
         return Mismatch(_anchors_text(record.input_anchors), _anchors_text(sidecar.input_anchors))
     return None

@@ -128,10 +128,10 @@ def test_named_table_whose_input_is_gone(store, names):
         store.recompute_plan(names["b"])
 
 
-def forge(store, name):
-    """Let a table's sidecar attest another definition than its row holds."""
+def forge(store, name, **fields):
+    """Let a table's sidecar attest something else than its row holds."""
     manifest = json.loads(store.storage.read(SIDECAR.format(name)))
-    manifest["definition_hash"] = "f" * 64
+    manifest |= fields or {"definition_hash": "f" * 64}
     store.storage.replace(SIDECAR.format(name), json.dumps(manifest).encode())
 
 
@@ -225,6 +225,11 @@ def test_dependant_without_sidecar(store, names):
     [
         (lambda store, name: store.storage.replace(SIDECAR.format(name), b"{"), "damaged_sidecar"),
         (forge, "sidecar_disagrees"),
+        (
+            lambda store, name: forge(store, name, descriptor=how("other").to_dict()),
+            "sidecar_disagrees",
+        ),
+        (lambda store, name: forge(store, name, input_anchors=[]), "sidecar_disagrees"),
     ],
 )
 def test_dependant_whose_sidecar_lies(store, names, spoil, obstacle):
