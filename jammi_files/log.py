@@ -22,11 +22,11 @@ from jammi_files.errors import (
     CommitUnknownError,
     ConflictError,
     FormatError,
-    JammiFilesError,
     StorageError,
     VersionNotFoundError,
 )
-from jammi_files.storage import Storage, nested_use
+from jammi_files.group_commit import CommitQueue, Ticket
+from jammi_files.storage import AmbiguousError, ObjectExistsError, Storage, nested_use
 
 PREFIX = "_catalog/manifest"
 GROUP = 1000
@@ -72,24 +72,11 @@ class Codec(Protocol[S, D]):
     def rollback(self, draft: D, mark: object) -> None:
         """Undo what the draft has taken since ``mark``."""
 
+    def is_changed(self, draft: D) -> bool:
+        """Return whether there is anything to `encode`."""
+
     def encode(self, draft: D) -> tuple[bytes, S] | None:
         """Return the next version's bytes and state, or None when the draft holds no change."""
-
-
-class _Ticket:
-    """One caller's change on its way through a commit that it may share with other threads."""
-
-    __slots__ = ("answered", "batch", "change", "error", "finished", "leads", "result", "wake")
-
-    def __init__(self, change: Callable[[Any], Any]) -> None:
-        self.change = change
-        self.result: Any = None
-        self.error: BaseException | None = None
-        self.answered = False  # result or error is known to be true
-        self.finished = False  # the caller may go on
-        self.leads = False
-        self.batch: list[_Ticket] = []  # what this ticket's thread commits while it leads
-        self.wake = threading.Event()
 
 
 class Log(Generic[S, D]):
@@ -106,9 +93,8 @@ class Log(Generic[S, D]):
 
     def forget_threads(self) -> None:
         """Start without callers: a forked child has none of its parent's threads."""
-        self._queue: list[_Ticket] = []
+        self._queue = CommitQueue()
         self._mutex = threading.Lock()
-        self._leading = False
         self._transaction_thread = None
 
     @property
@@ -174,21 +160,8 @@ class Log(Generic[S, D]):
         """
         if self._transaction_thread == threading.get_ident():
             raise nested_use()
-        ticket = _Ticket(change)
-        try:
-            with self._mutex:
-                self._queue.append(ticket)
-                ticket.leads = not self._leading
-                self._leading = True
-            if not ticket.leads:
-                ticket.wake.wait()
-            if not ticket.finished:
-                self._lead(ticket)
-        finally:
-            self._settle(ticket)
-        if ticket.error is not None:
-            raise ticket.error
-        return ticket.result  # type: ignore[no-any-return]  # what `change` returned
+        result: R = self._queue.run(change, self._commit_batch)
+        return result
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[D]:
@@ -210,70 +183,60 @@ class Log(Generic[S, D]):
             finally:
                 self._transaction_thread = None
 
-    def _lead(self, ticket: _Ticket) -> None:
-        """Commit everything that waits."""
-        try:
-            self._commit_batch(ticket)
-        except Exception as error:  # noqa: BLE001 - every waiting caller gets it
-            for each in ticket.batch:
-                each.error, each.answered = each.error or error, True
-
-    def _settle(self, ticket: _Ticket) -> None:
-        """Let those go on for whom this thread has led, and hand the lead to one who waits.
-
-        Also after an interrupt, wherever it struck: nobody waits for a thread that is gone.
-        """
-        for each in ticket.batch:
-            if not each.answered:
-                each.error = _interrupted(self._head.version + 1)
-            each.finished = True
-            each.wake.set()
-        with self._mutex:
-            if ticket in self._queue:
-                self._queue.remove(ticket)
-            if ticket.leads:
-                ticket.leads = False
-                heir = self._queue[0] if self._queue else None
-                self._leading = heir is not None
-                if heir is not None:
-                    heir.leads = True
-                    heir.wake.set()
-
-    def _commit_batch(self, ticket: _Ticket) -> None:
+    def _commit_batch(self, ticket: Ticket) -> None:
         deadline = time.monotonic() + MAX_SECONDS
+        latency = 0.001
         for attempt in range(MAX_ATTEMPTS):
+            started = time.monotonic()
             with self._locked(ticket):
-                self._take(ticket)  # only now: all who came while others held the lock share it
-                draft = self._codec.draft(self._advance())
-                for each in ticket.batch:
-                    self._apply(each, draft)
-                if self._append(draft):
+                self._queue.take(
+                    ticket
+                )  # only now: all who came while others held the lock share it
+                if self._append(self._apply_all(ticket.batch, attempt)):
                     for each in ticket.batch:
                         each.answered = True
                     return
+            latency = min(1.0, max(latency, time.monotonic() - started))
             if time.monotonic() > deadline:
                 break
-            time.sleep(random.uniform(0, min(1.0, 0.002 * 2**attempt)))  # noqa: S311 - jitter
+            if attempt or self._storage.is_locked:  # else the winner's version is known: try on
+                time.sleep(random.uniform(0, min(4.0, latency * 2**attempt)))  # noqa: S311 - jitter
         msg = f"other writers won {attempt + 1} times in a row; nothing was applied, retry safely"
         raise ConflictError(msg)
 
+    def _apply_all(self, batch: list[Ticket], attempt: int) -> D:
+        """Apply a batch to the newest state.
+
+        Without a lock between processes the newest state known is tried first, as creating the
+        next version proves it to be the newest; whatever writes nothing has no such proof.
+        """
+        if not self._storage.is_locked and self._head.version and attempt < 2:
+            known = self._head
+            draft = self._apply_to(known, batch)
+            writes_all = self._codec.is_changed(draft) and not any(each.error for each in batch)
+            if writes_all or self._advance() is known:
+                return draft
+            return self._apply_to(self._head, batch)
+        return self._apply_to(self._advance(), batch)
+
+    def _apply_to(self, state: S, batch: list[Ticket]) -> D:
+        draft = self._codec.draft(state)
+        for each in batch:
+            self._apply(each, draft)
+        return draft
+
     @contextlib.contextmanager
-    def _locked(self, ticket: _Ticket) -> Iterator[None]:
+    def _locked(self, ticket: Ticket) -> Iterator[None]:
         """Hold the writers' lock; an error of the lock is everybody's who waits for it."""
         with contextlib.ExitStack() as stack:
             try:
                 stack.enter_context(self._storage.lock())
             except Exception:
-                self._take(ticket)
+                self._queue.take(ticket)
                 raise
             yield
 
-    def _take(self, ticket: _Ticket) -> None:
-        with self._mutex:
-            ticket.batch += self._queue
-            self._queue.clear()
-
-    def _apply(self, ticket: _Ticket, draft: D) -> None:
+    def _apply(self, ticket: Ticket, draft: D) -> None:
         mark = self._codec.mark(draft)
         ticket.error = None
         try:
@@ -291,38 +254,56 @@ class Log(Generic[S, D]):
         key = key_of(state.version)
         try:
             self._storage.create(key, data)
-        except FileExistsError:
+        except FileExistsError as error:
+            if isinstance(error, ObjectExistsError):
+                self._learn(state.version, error.found)
             return False
         except StorageError as error:
-            if self._storage.size(key) is None:
+            if not isinstance(error, AmbiguousError) and self._storage.size(key) is None:
                 raise
             msg = f"version {state.version} may have been committed: {error}"
             raise CommitUnknownError(msg, state.commit_id) from error
         self._adopt(state)
         return True
 
-    def _advance(self) -> S:
-        """Move on to the newest version: one existence check when there is no newer one."""
-        head = self._head
-        if head.version == 0:
-            newest = self._newest()
-        elif self._storage.size(key_of(head.version + 1)) is None:
-            return head
+    def _learn(self, version: int, winner: bytes) -> None:
+        """Take over the version that another writer made, or that vacuum retired meanwhile."""
+        if winner:
+            self._adopt(self._codec.decode(version, winner, self._head))
         else:
-            newest = self._newest(head.version + 1)
-        if newest == head.version:
+            self._advance()
+
+    def _advance(self) -> S:
+        """Move on to the newest version: one question when there is no newer one.
+
+        The next two are asked for by name, which is cheap; a listing finds any further ones.
+        """
+        head = self._head
+        number, data = head.version, None
+        while head.version and number < head.version + 2:
+            next_data = self._storage.peek(key_of(number + 1))
+            if next_data is None:
+                break
+            number, data = number + 1, next_data
+        else:
+            newest = self._newest(number)
+            data = data if newest == number else None
+            number = newest
+        if number == head.version:
             return head
+        return self._adopt(self._codec.decode(*self._settled(number, data), head))
+
+    def _settled(self, number: int, data: bytes | None) -> tuple[int, bytes]:
+        """Return the newest version and its bytes, however many are committed meanwhile."""
         while True:
             try:
-                data = self.read(newest)
-            except VersionNotFoundError:  # retired since it was listed, so a newer one exists
-                newer = self._newest(newest)
-                if newer == newest:
-                    msg = f"{key_of(newest)} is the newest version and empty; run fsck"
+                return number, data or self.read(number)
+            except VersionNotFoundError:  # retired since it was found, so a newer one exists
+                newer = self._newest(number)
+                if newer == number:
+                    msg = f"{key_of(number)} is the newest version and empty; run fsck"
                     raise FormatError(msg) from None
-                newest = newer
-            else:
-                return self._adopt(self._codec.decode(newest, data, head))
+                number, data = newer, None
 
     def _adopt(self, state: S) -> S:
         with self._mutex:
@@ -331,8 +312,12 @@ class Log(Generic[S, D]):
             return self._head
 
     def _newest(self, at_least: int = 0) -> int:
-        """Find the newest version by listing the last groups (an empty one is a crash's trace)."""
-        for group in reversed(self._groups()):
+        """Find the newest version by listing: the group of a known one, then the last groups."""
+        if at_least:
+            newest = max(self._versions_in(at_least // GROUP), default=at_least)
+            if newest % GROUP != GROUP - 1:
+                return max(newest, at_least)
+        for group in reversed(self._groups()):  # an empty one is a crash's trace
             if group < at_least // GROUP:
                 break
             numbers = self._versions_in(group)
@@ -363,8 +348,3 @@ if hasattr(os, "register_at_fork"):
 def key_of(version: int) -> str:
     """Return the key of a version's object."""
     return f"{PREFIX}/{version // GROUP:017d}/{version:020d}.parquet"
-
-
-def _interrupted(version: int) -> JammiFilesError:
-    msg = f"the thread that was committing version {version} was interrupted"
-    return CommitUnknownError(msg, commit_id="")

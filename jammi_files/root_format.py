@@ -23,8 +23,11 @@ def read(storage: Storage) -> str | None:
         FormatError: the object is not of this library.
         UnsupportedVersionError: a newer library wrote it.
     """
-    data = storage.peek(KEY)
-    return None if data is None else decode(storage.url(KEY), data)
+    try:
+        data = storage.read(KEY)
+    except FileNotFoundError:
+        return None
+    return decode(storage.url(KEY), data)
 
 
 def decode(where: str, data: bytes) -> str:

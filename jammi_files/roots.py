@@ -7,13 +7,19 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from jammi_files.errors import InvalidInputError, StorageError
+from jammi_files.dialects import DIALECTS, Dialect
+from jammi_files.errors import InvalidInputError
 from jammi_files.local import LocalStorage
 from jammi_files.memory import MemoryStorage
+from jammi_files.objects import ObjectStorage
 from jammi_files.storage import Durability, Storage
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
-_BUCKETS = frozenset({"s3", "gs", "gcs", "azure", "abfs", "abfss", "r2"})
+_ELSEWHERE = {
+    "azure": "write abfs://container/path with storage_options account_name",
+    "r2": "write s3://bucket/path with storage_options endpoint_url",
+}
+"""Schemes that jammi-db knows and fsspec does not -> what to write instead."""
 
 
 def open_storage(
@@ -24,13 +30,20 @@ def open_storage(
 ) -> Storage:
     """Return the storage for a path or URL (`B048`, `B049`); nothing is read or written yet.
 
+    ``storage_options`` belong to a bucket: they go to s3fs, gcsfs or adlfs as they are, and the
+    most usual spellings of object_store (Polars, Delta) are understood too.
+
     Raises:
-        InvalidInputError: an empty root or an unknown scheme.
-        StorageError: the root is a file.
+        InvalidInputError: an empty root, an unknown scheme, or a chain such as ``simplecache::``,
+            which would overwrite where it has to create.
+        StorageError: the root is a file, or the store's extra is not installed.
     """
     text = os.fspath(root)
     if not isinstance(text, str) or not text.strip() or "\0" in text:
         msg = f"root {text!r} is no path or URL; expected e.g. './catalog' or 'memory://catalog'"
+        raise InvalidInputError(msg)
+    if "::" in text.split("://", 1)[0]:
+        msg = f"'{text}' is a chain of file systems, which overwrite silently; give the last alone"
         raise InvalidInputError(msg)
     match = _SCHEME.match(text)
     if storage_options and (match is None or match[1].lower() in ("file", "memory")):
@@ -43,8 +56,17 @@ def open_storage(
         return LocalStorage(text[len("file://") :], durability)
     if scheme == "memory":
         return MemoryStorage(text)
-    if scheme in _BUCKETS:
-        msg = f"'{text}': this version keeps catalogs in a local directory or memory:// only"
-        raise StorageError(msg)
+    if scheme in DIALECTS:
+        return _open_bucket(text, DIALECTS[scheme], storage_options or {})
+    if scheme in _ELSEWHERE:
+        raise InvalidInputError(f"'{text}': {_ELSEWHERE[scheme]}")
     msg = f"invalid storage URL '{text}': unknown scheme '{scheme}://'"
     raise InvalidInputError(msg)
+
+
+def _open_bucket(root: str, dialect: Dialect, options: Mapping[str, Any]) -> Storage:
+    if not root.split("://", 1)[1].strip("/"):
+        msg = f"root '{root}' names no bucket; expected e.g. '{dialect.scheme}://bucket/path'"
+        raise InvalidInputError(msg)
+    dialect.require()
+    return ObjectStorage(root, dialect, options)

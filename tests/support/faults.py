@@ -43,6 +43,10 @@ class WrappedStorage(Storage):
         with self._operation("read", key):
             return self.inner.read(key)
 
+    def peek(self, key: str) -> bytes | None:
+        with self._operation("peek", key):
+            return self.inner.peek(key)
+
     def size(self, key: str) -> int | None:
         with self._operation("size", key):
             return self.inner.size(key)
@@ -257,6 +261,11 @@ class CountingStorage(WrappedStorage):
             data = self.inner.read(key)
         finally:
             self.calls.append(Operation("read", key, len(data)))
+        return data
+
+    def peek(self, key: str) -> bytes | None:
+        data = self.inner.peek(key)
+        self.calls.append(Operation("peek", key, len(data or b"")))
         return data
 
     def open(self, key: str) -> BinaryIO:

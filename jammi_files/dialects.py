@@ -1,0 +1,241 @@
+"""The three object stores as their fsspec backends speak to them, and what each needs to be told.
+
+A backend is used directly, never through a wrapper: caching and chained file systems drop the
+condition of an exclusive create and overwrite silently, as do releases before ``minimum``.
+"""
+
+from __future__ import annotations
+
+import abc
+import datetime as dt
+import hashlib
+import importlib
+import os
+from collections.abc import Mapping
+from importlib import metadata
+from typing import Any, ClassVar
+
+from jammi_files.errors import InvalidInputError, StorageError
+
+
+class Dialect(abc.ABC):
+    """One kind of store. Instances hold nothing."""
+
+    scheme: ClassVar[str]
+    """The scheme of a root's URL."""
+    module: ClassVar[str]
+    file_system: ClassVar[str]
+    package: ClassVar[str]
+    extra: ClassVar[str]
+    minimum: ClassVar[tuple[int, ...]]
+    """The first release of the package whose exclusive create is one."""
+    spellings: ClassVar[Mapping[str, str]]
+    """What object_store, Polars and Delta call an option -> what fsspec calls it."""
+    endpoints: ClassVar[tuple[str, ...]]
+    """Environment variables that send requests to another endpoint."""
+    permissions: ClassVar[str]
+    """What to do when the store denies access."""
+    delete_tells: ClassVar[bool] = True
+    """Whether deleting a key that does not exist is an error."""
+
+    def require(self) -> None:
+        """Check that the backend is installed and recent enough.
+
+        Raises:
+            StorageError: it is not; the message names the extra to install.
+        """
+        try:
+            installed = metadata.version(self.package)
+            importlib.import_module(self.module)
+        except ImportError as error:  # PackageNotFoundError is one
+            msg = f"{self.scheme}:// needs {self.package}: pip install 'jammi_files[{self.extra}]'"
+            raise StorageError(msg) from error
+        if _numbers(installed) < self.minimum:
+            wanted = ".".join(map(str, self.minimum))
+            msg = (
+                f"{self.package} {installed} overwrites where it should create; "
+                f"{self.scheme}:// needs {wanted} or newer: pip install -U {self.package}"
+            )
+            raise StorageError(msg)
+
+    def options_for(self, root: str, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the backend's own spelling of the options, with those that the URL holds.
+
+        Raises:
+            InvalidInputError: one option is given twice, or would make the catalog unsafe.
+        """
+        chosen: dict[str, Any] = dict(self._class()._get_kwargs_from_urls(root))
+        for given, value in options.items():
+            name = self.spellings.get(given.lower(), given)
+            if name in chosen and chosen[name] != value:
+                msg = f"storage_options give '{name}' twice (also as '{given}'); give it once"
+                raise InvalidInputError(msg)
+            chosen[name] = value
+        if chosen.get("asynchronous") or chosen.get("use_listings_cache"):
+            msg = "storage_options 'asynchronous' and 'use_listings_cache' cannot be switched on"
+            raise InvalidInputError(msg)
+        return chosen
+
+    def base_of(self, root: str) -> str:
+        """Return the root as the backend's own path, ``bucket/prefix``."""
+        return str(self._class()._strip_protocol(root)).strip("/")
+
+    def identity_of(self, base: str, options: Mapping[str, Any]) -> str:
+        """Return a name for the bucket at its endpoint, which holds no secret."""
+        client = options.get("client_kwargs") or {}
+        parts = [
+            *(options.get(name) for name in ("account_name", "account_host", "connection_string")),
+            options.get("endpoint_url") or client.get("endpoint_url"),
+            *(os.environ.get(name) for name in self.endpoints),
+            base.split("/", 1)[0],
+        ]
+        return f"{self.scheme}:{hashlib.sha256(repr(parts).encode()).hexdigest()[:24]}"
+
+    def connect(self, options: Mapping[str, Any]) -> Any:  # noqa: ANN401 - fsspec has no types
+        """Return a new fsspec file system that caches no listing."""
+        return self._class()(
+            **{**options, "use_listings_cache": False, "skip_instance_cache": True}
+        )
+
+    def read(self, fs: Any, path: str) -> bytes:  # noqa: ANN401
+        """Read a whole object by one request."""
+        return bytes(fs.cat_file(path))
+
+    def size(self, fs: Any, path: str) -> int:  # noqa: ANN401
+        """Return an object's size by one request; `FileNotFoundError` if there is none."""
+        entry = fs.info(path)
+        if entry["type"] == "directory":
+            raise FileNotFoundError(path)
+        return int(entry["size"])
+
+    def replace(self, fs: Any, path: str, data: bytes) -> None:  # noqa: ANN401
+        """Create or overwrite an object by one request."""
+        fs.pipe_file(path, data)
+
+    def list(self, fs: Any, path: str) -> Any:  # noqa: ANN401
+        """Return the entries under a prefix, by one request for every thousand or more."""
+        return fs.ls(path, detail=True, refresh=True)
+
+    def _class(self) -> Any:  # noqa: ANN401
+        return getattr(importlib.import_module(self.module), self.file_system)
+
+
+class S3(Dialect):
+    """Amazon S3 and the stores that speak its protocol."""
+
+    scheme, extra = "s3", "s3"
+    module, file_system, package = "s3fs", "S3FileSystem", "s3fs"
+    minimum = (2025, 7)
+    spellings: ClassVar[Mapping[str, str]] = {
+        "aws_access_key_id": "key",
+        "aws_secret_access_key": "secret",
+        "aws_session_token": "token",
+        "aws_endpoint_url": "endpoint_url",
+        "endpoint": "endpoint_url",
+    }
+    endpoints = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+    permissions = (
+        "it takes credentials with s3:GetObject, s3:PutObject, s3:DeleteObject and s3:ListBucket "
+        "(without s3:ListBucket S3 denies an object that does not exist instead of saying so)"
+    )
+    delete_tells = False
+
+    def options_for(self, root: str, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Return s3fs's own spelling; the region goes to the client."""
+        regions = {key: value for key, value in options.items() if _is_region(key)}
+        chosen = super().options_for(
+            root, {key: value for key, value in options.items() if key not in regions}
+        )
+        if regions:
+            client = {"region_name": next(iter(regions.values()))}
+            chosen["client_kwargs"] = {**client, **chosen.get("client_kwargs", {})}
+        return chosen
+
+    def read(self, fs: Any, path: str) -> bytes:  # noqa: ANN401
+        """Read a whole object by one request: more than one stream would ask for the size first."""
+        return bytes(fs.cat_file(path, max_concurrency=1))
+
+    def size(self, fs: Any, path: str) -> int:  # noqa: ANN401
+        """Return an object's size: `info` would also look for a directory of that name."""
+        bucket, key, _ = fs.split_path(path)
+        return int(fs.call_s3("head_object", Bucket=bucket, Key=key)["ContentLength"])
+
+
+class Gcs(Dialect):
+    """Google Cloud Storage."""
+
+    scheme, extra = "gs", "gcs"
+    # The core class: the package's default one asks for each bucket's kind, and writes to zonal
+    # buckets, where a create is not exclusive.
+    module, file_system, package = "gcsfs.core", "GCSFileSystem", "gcsfs"
+    minimum = (2025, 3)
+    spellings: ClassVar[Mapping[str, str]] = {
+        "google_application_credentials": "token",
+        "google_service_account": "token",
+        "google_service_account_path": "token",
+        "service_account": "token",
+    }
+    endpoints = ("STORAGE_EMULATOR_HOST",)
+    permissions = (
+        "it takes credentials with storage.objects.get, create, delete and list "
+        "(role Storage Object User)"
+    )
+
+    def size(self, fs: Any, path: str) -> int:  # noqa: ANN401
+        """Return an object's size: `info` would also look for a directory of that name."""
+        bucket, key, _ = fs.split_path(path)
+        return int(fs.call("GET", "b/{}/o/{}", bucket, key, json_out=True)["size"])
+
+    def replace(self, fs: Any, path: str, data: bytes) -> None:  # noqa: ANN401
+        """Overwrite an object that no cache may keep: those of public buckets are kept for long."""
+        fs.pipe_file(path, data, fixed_key_metadata={"cache_control": "no-store"})
+
+
+class Azure(Dialect):
+    """Azure Blob Storage and Data Lake Storage."""
+
+    scheme, extra = "abfs", "azure"
+    module, file_system, package = "adlfs", "AzureBlobFileSystem", "adlfs"
+    minimum = (2024, 12)
+    spellings: ClassVar[Mapping[str, str]] = {
+        "azure_storage_account_name": "account_name",
+        "azure_storage_account_key": "account_key",
+        "azure_storage_sas_token": "sas_token",
+        "azure_storage_client_id": "client_id",
+        "azure_storage_client_secret": "client_secret",
+        "azure_storage_tenant_id": "tenant_id",
+    }
+    endpoints = ("AZURE_STORAGE_CONNECTION_STRING", "AZURE_STORAGE_ACCOUNT_NAME")
+    permissions = "it takes a role such as Storage Blob Data Contributor"
+
+    def list(self, fs: Any, path: str) -> Any:  # noqa: ANN401
+        """Return the entries under a prefix."""
+        return fs.ls(path, detail=True, invalidate_cache=True)
+
+
+DIALECTS: Mapping[str, Dialect] = {
+    **dict.fromkeys(("s3", "s3a"), S3()),
+    **dict.fromkeys(("gs", "gcs"), Gcs()),
+    **dict.fromkeys(("abfs", "abfss", "az"), Azure()),
+}
+"""Scheme of a URL -> how to speak to that store."""
+
+
+def modified(entry: Mapping[str, Any]) -> dt.datetime:
+    """Return when a listed object was written: each backend calls it something else."""
+    for name in ("LastModified", "updated", "last_modified", "mtime"):
+        value = entry.get(name)
+        if isinstance(value, str):
+            value = dt.datetime.fromisoformat(value)
+        if isinstance(value, dt.datetime):
+            return value.astimezone(dt.UTC)
+    msg = f"the listing of '{entry['name']}' holds no time of its last change"
+    raise StorageError(msg)
+
+
+def _is_region(option: str) -> bool:
+    return option.lower() in ("aws_region", "region", "aws_default_region", "region_name")
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".") if part.isdecimal())

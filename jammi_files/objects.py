@@ -1,0 +1,388 @@
+"""A bucket as storage: S3, Google Cloud Storage and Azure through their fsspec backends.
+
+``create`` is a conditional put: the store refuses a key that exists. An answer can be lost and a
+client sends a request again without being asked, so a refused or unanswered create is read back:
+the same bytes are this create's own (FORMAT section "Create on an object store").
+
+One fsspec instance serves one process: a forked child makes its own, as sockets and event loops do
+not survive the fork.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import io
+import os
+import random
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, BinaryIO, TypeVar
+
+from jammi_files.dialects import Dialect, modified
+from jammi_files.errors import StorageError
+from jammi_files.outcomes import Outcome, answer_of, classify, is_denied, is_without_bucket
+from jammi_files.storage import (
+    AmbiguousError,
+    ObjectExistsError,
+    ObjectInfo,
+    ObjectWriter,
+    Storage,
+    ThreadLock,
+    finished_writer,
+    require_key,
+)
+
+T = TypeVar("T")
+
+PART_BYTES = 16 * 2**20
+"""The size of one part of a large object; whatever is smaller is one request."""
+
+MAX_ATTEMPTS = 8
+MAX_SECONDS = 60.0
+_LONGEST_PAUSE = 8.0
+_SMALLEST_WINDOW = 64 * 2**10
+
+
+class ObjectStorage(Storage):
+    """A bucket, or a prefix of one. ``options`` go to the fsspec backend as they are."""
+
+    def __init__(self, root: str, dialect: Dialect, options: Mapping[str, Any]) -> None:
+        self.root = root.rstrip("/")
+        self._dialect = dialect
+        self._options = dialect.options_for(self.root, options)
+        self._base = dialect.base_of(self.root)
+        self.store = dialect.identity_of(self._base, self._options)
+        self.is_locked = False
+        self.forget()
+        _STORAGES.add(self)
+
+    def __reduce__(self) -> tuple[type[ObjectStorage], tuple[str, Dialect, dict[str, Any]]]:
+        return type(self), (self.root, self._dialect, self._options)
+
+    def forget(self) -> None:
+        """Let go, in a forked child, of what belongs to the parent."""
+        self._fs: Any = None
+        self._connecting = threading.Lock()
+        self._writers = ThreadLock(self.root)
+
+    @property
+    def fs(self) -> Any:  # noqa: ANN401 - fsspec has no types
+        """The fsspec file system, of this process alone."""
+        if self._fs is None:
+            with self._connecting:
+                if self._fs is None:
+                    self._fs = self._dialect.connect(self._options)
+        return self._fs
+
+    def read(self, key: str) -> bytes:
+        path = self._path(key)
+        return self._ask("read", key, lambda: self._dialect.read(self.fs, path))
+
+    def read_range(self, key: str, start: int, end: int) -> bytes:
+        """Return the bytes from ``start`` up to ``end`` of an object that is known to have them."""
+        path = self._path(key)
+        return self._ask("read", key, lambda: bytes(self.fs.cat_file(path, start=start, end=end)))
+
+    def size(self, key: str) -> int | None:
+        path = self._path(key)
+        try:
+            return self._ask("look at", key, lambda: self._dialect.size(self.fs, path))
+        except FileNotFoundError:
+            return None
+
+    def open(self, key: str) -> BinaryIO:
+        size = self.size(key)
+        if size is None:
+            raise FileNotFoundError(errno.ENOENT, "no such object", self.url(key))
+        return io.BufferedReader(_Ranges(self, key, size), _SMALLEST_WINDOW)
+
+    def create(self, key: str, data: bytes) -> None:
+        path = self._path(key)
+        if not data:
+            msg = f"'{self.url(key)}' would be empty, and stores do not create that exclusively"
+            raise StorageError(msg)
+        patience = _Patience()
+        maybe_done = False
+        while True:
+            try:
+                with patience.observing():
+                    self.fs.pipe_file(path, data, mode="create")
+            except Exception as error:  # noqa: BLE001 - backends raise whatever they like
+                failure, outcome = error, classify(error)
+            else:
+                return
+            if outcome in (Outcome.REFUSED, Outcome.MISSING) and not maybe_done:
+                raise self._refused("create", key, failure) from failure
+            maybe_done = maybe_done or outcome is Outcome.UNKNOWN
+            found = None if outcome is Outcome.BUSY else self._found(key)
+            if found == data:
+                return
+            if found is not None:
+                raise ObjectExistsError(self.url(key), found)
+            if not patience.wait():
+                break
+        if maybe_done:
+            msg = f"whether '{self.url(key)}' was created is not known: {_words(failure)}"
+            raise AmbiguousError(msg) from failure
+        raise self._refused("create", key, failure) from failure
+
+    def replace(self, key: str, data: bytes) -> None:
+        path = self._path(key)
+        self._ask("write", key, lambda: self._dialect.replace(self.fs, path, data))
+
+    def writer(self, key: str) -> ObjectWriter:
+        return _PartsWriter(self, key)
+
+    def list_objects(self, prefix: str) -> list[ObjectInfo]:
+        return [each for each in self._entries(prefix) if each.size >= 0]
+
+    def _entries(self, prefix: str) -> list[ObjectInfo]:
+        path = self._path(prefix)
+        try:
+            found = self._ask("list", prefix, lambda: self._dialect.list(self.fs, path))
+        except FileNotFoundError:
+            return []
+        named = [(each["name"].rstrip("/").rsplit("/", 1)[1], each) for each in found]
+        own = f"{path}/"
+        return sorted(
+            ObjectInfo(name, -1 if each["type"] == "directory" else each["size"], modified(each))
+            for name, each in named
+            if each["name"].startswith(own) and each["name"] != own
+        )
+
+    def list(self, prefix: str) -> list[str]:
+        return [each.name for each in self._entries(prefix)]
+
+    def delete(self, key: str) -> bool:
+        path = self._path(key)
+        if not self._dialect.delete_tells and self.size(key) is None:
+            return False
+        try:
+            self._ask("delete", key, lambda: self.fs.rm_file(path))
+        except FileNotFoundError:
+            return False
+        return True
+
+    def lock(self) -> contextlib.AbstractContextManager[None]:
+        return self._writers.held()
+
+    def url(self, key: str) -> str:
+        return f"{self.root}/{key}"
+
+    def arrow_path(self, key: str) -> tuple[str, Any]:
+        return self._path(key), self.fs
+
+    def sign(self, key: str, seconds: int) -> str:
+        path = self._path(key)
+        return str(self._ask("sign", key, lambda: self.fs.sign(path, expiration=seconds)))
+
+    def _path(self, key: str) -> str:
+        return f"{self._base}/{require_key(key)}" if key else self._base
+
+    def _found(self, key: str) -> bytes | None:
+        """Return what is there after a create failed, None if nothing can be read."""
+        try:
+            return self.read(key)
+        except (FileNotFoundError, StorageError):
+            return None
+
+    def _ask(self, action: str, key: str, send: Callable[[], T]) -> T:
+        """Send a request that may be sent twice, until it is answered."""
+        patience = _Patience()
+        while True:
+            try:
+                with patience.observing():
+                    return send()
+            except Exception as error:  # noqa: BLE001 - backends raise whatever they like
+                failure, outcome = error, classify(error)
+            if outcome is Outcome.MISSING:
+                message = "no such object"
+                raise FileNotFoundError(errno.ENOENT, message, self.url(key)) from failure
+            if outcome is Outcome.REFUSED or not patience.wait():
+                raise self._refused(action, key, failure) from failure
+
+    def _refused(self, action: str, key: str, failure: BaseException) -> StorageError:
+        where = self.url(key)
+        if is_without_bucket(failure) or classify(failure) is Outcome.MISSING:
+            return StorageError(
+                f"could not {action} '{where}': the bucket does not exist; create it first"
+            )
+        if is_denied(failure):
+            return StorageError(
+                f"could not {action} '{where}': the store denied it ({_words(failure)}); "
+                f"{self._dialect.permissions}"
+            )
+        return StorageError(f"could not {action} '{where}': {_words(failure)}")
+
+
+class _PartsWriter(ObjectWriter):
+    """Bytes for one new object: sent as they come when they are many, in one request when few.
+
+    The store shows the object when its last part is confirmed. The condition goes with that
+    last request; where a store ignores it there, the name alone keeps writers apart.
+    """
+
+    def __init__(self, storage: ObjectStorage, key: str) -> None:
+        self._storage, self._key = storage, key
+        storage._path(key)  # noqa: SLF001 - refuse a bad key before anything is sent
+        self._buffer: io.BytesIO | None = io.BytesIO()
+        self._parts: Any = None
+        self._digest = hashlib.sha256()
+
+    def write(self, data: bytes) -> int:
+        if self._buffer is None:
+            raise finished_writer(self._storage.url(self._key))
+        if self._parts is None and self._buffer.tell() + len(data) > PART_BYTES:
+            self._open()
+        if self._parts is None:
+            return self._buffer.write(data)
+        self._send(data)
+        return len(data)
+
+    def publish(self) -> None:
+        if self._buffer is None:
+            return
+        try:
+            if self._parts is None:
+                self._storage.create(self._key, self._buffer.getvalue())
+            else:
+                self._confirm()
+        finally:
+            self.abort()
+
+    def abort(self) -> None:
+        self._buffer = None
+        if self._parts is not None:
+            parts, self._parts = self._parts, None
+            with contextlib.suppress(Exception):  # the store forgets unconfirmed parts in time
+                parts.discard()
+            parts.closed = True  # or its finaliser would confirm what was written
+
+    def _open(self) -> None:
+        path = self._storage._path(self._key)  # noqa: SLF001 - one class in two parts
+        fs = self._storage.fs
+        self._parts = fs.open(path, "xb", block_size=PART_BYTES)
+        assert self._buffer is not None  # noqa: S101 - `write` has checked
+        self._send(self._buffer.getvalue())
+        self._buffer = io.BytesIO()
+
+    def _send(self, data: bytes) -> None:
+        self._digest.update(data)
+        try:
+            self._parts.write(data)
+        except Exception as error:
+            raise self._storage._refused("write", self._key, error) from error  # noqa: SLF001
+
+    def _confirm(self) -> None:
+        try:
+            self._parts.close()
+        except Exception as error:
+            if self._is_there():  # only the answer was lost
+                return
+            if classify(error) is Outcome.TAKEN:
+                raise FileExistsError(
+                    errno.EEXIST, "exists", self._storage.url(self._key)
+                ) from error
+            raise self._storage._refused("create", self._key, error) from error  # noqa: SLF001
+        finally:
+            self._parts = None
+
+    def _is_there(self) -> bool:
+        try:
+            with self._storage.open(self._key) as file:
+                found = hashlib.file_digest(file, "sha256").digest()  # type: ignore[arg-type]
+        except (FileNotFoundError, StorageError):
+            return False
+        return found == self._digest.digest()
+
+
+class _Ranges(io.RawIOBase):
+    """An object read by ranges: a window that doubles while the reading goes straight on."""
+
+    def __init__(self, storage: ObjectStorage, key: str, size: int) -> None:
+        self._storage, self._key, self._size = storage, key, size
+        self._position = self._start = 0
+        self._window = b""
+        self._length = _SMALLEST_WINDOW
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
+        self._position = max(0, base + offset)
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:  # noqa: ANN401 - any writable buffer
+        wanted = min(len(buffer), self._size - self._position)
+        if wanted <= 0:
+            return 0
+        end = self._start + len(self._window)
+        if not self._start <= self._position < end:
+            goes_on = self._position == end
+            self._length = min(PART_BYTES, self._length * 2) if goes_on else _SMALLEST_WINDOW
+            stop = min(self._size, self._position + max(wanted, self._length))
+            self._window = self._storage.read_range(self._key, self._position, stop)
+            self._start = self._position
+        offset = self._position - self._start
+        part = self._window[offset : offset + wanted]
+        buffer[: len(part)] = part
+        self._position += len(part)
+        return len(part)
+
+
+class _Patience:
+    """How long to go on: full jitter, doubling from the latency seen, bounded in time and tries."""
+
+    def __init__(self) -> None:
+        self._deadline = time.monotonic() + MAX_SECONDS
+        self._attempt = 0
+        self._latency = 0.01
+
+    @contextlib.contextmanager
+    def observing(self) -> Iterator[None]:
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self._latency = min(1.0, max(self._latency, time.monotonic() - started))
+
+    def wait(self) -> bool:
+        """Pause before the next try; False when there is none."""
+        self._attempt += 1
+        if self._attempt >= MAX_ATTEMPTS or time.monotonic() > self._deadline:
+            return False
+        longest = min(_LONGEST_PAUSE, self._latency * 2**self._attempt)
+        time.sleep(random.uniform(0, longest))  # noqa: S311 - jitter, not a secret
+        return True
+
+
+def _words(error: BaseException) -> str:
+    """Return an error in one line: an empty message says its class, a cause says more."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    answer = answer_of(error)
+    return (
+        f"{text} (HTTP {answer.status} {answer.code})".replace(" )", ")") if answer.status else text
+    )
+
+
+_STORAGES: weakref.WeakSet[ObjectStorage] = weakref.WeakSet()
+
+
+def _forget_connections() -> None:
+    for storage in _STORAGES:
+        storage.forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_connections)
