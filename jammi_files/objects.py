@@ -138,24 +138,25 @@ class ObjectStorage(Storage):
         return _PartsWriter(self, key)
 
     def list_objects(self, prefix: str) -> list[ObjectInfo]:
-        return [each for each in self._entries(prefix) if each.size >= 0]
+        return sorted(
+            ObjectInfo(name, entry["size"], modified(entry))
+            for name, entry in self._entries(prefix)
+            if entry["type"] != "directory"
+        )
 
-    def _entries(self, prefix: str) -> list[ObjectInfo]:
+    def _entries(self, prefix: str) -> list[tuple[str, dict[str, Any]]]:
+        """Return the names directly under a prefix with what the backend says of each."""
         path = self._path(prefix)
         try:
             found = self._ask("list", prefix, lambda: self._dialect.list(self.fs, path))
         except FileNotFoundError:
             return []
-        named = [(each["name"].rstrip("/").rsplit("/", 1)[1], each) for each in found]
-        own = f"{path}/"
-        return sorted(
-            ObjectInfo(name, -1 if each["type"] == "directory" else each["size"], modified(each))
-            for name, each in named
-            if each["name"].startswith(own) and each["name"] != own
-        )
+        start = len(path) + 1
+        named = [(entry["name"].strip("/")[start:], entry) for entry in found]
+        return [(name, entry) for name, entry in named if name]
 
     def list(self, prefix: str) -> list[str]:
-        return [each.name for each in self._entries(prefix)]
+        return sorted(name for name, _ in self._entries(prefix))
 
     def delete(self, key: str) -> bool:
         path = self._path(key)
