@@ -199,6 +199,23 @@ def test_forged_sidecar(store):
     assert isinstance(store.verify_materialization(name), Mismatch)
 
 
+def test_forged_data_of_one_definition(store):
+    """`B229`: nor do other data of the same definition and inputs, with the sidecar of those."""
+    name, other = build(store), build_with(store, data=DATA.slice(1))
+    digests = [store.catalog.get_result_table(each).artifact_digest for each in (name, other)]
+    shutil.copy(data_of(store, other), data_of(store, name))
+    shutil.copy(sidecar_of(store, other), sidecar_of(store, name))
+    assert store.verify_materialization(name) == Mismatch(*digests)
+
+
+def test_forged_descriptor(store):
+    """`B229`: a descriptor that was exchanged under its hash contradicts the row."""
+    name = build(store)
+    recorded = store.catalog.get_result_table(name).descriptor_digest
+    rewrite_sidecar(store, name, descriptor=OTHER.to_dict())
+    assert store.verify_materialization(name).expected == recorded
+
+
 @pytest.mark.parametrize("suffix", [".usearch", ".rowmap", ".manifest.json", ".idx"])
 def test_index_files_do_not_count(store, suffix):
     """`B179`, `B225`: whatever lies in the index files, the verdict is the same."""
