@@ -13,6 +13,7 @@ import os
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Self, TypeVar
 
 import pyarrow as pa
@@ -51,8 +52,19 @@ class _Shared:
         self.storage = storage
         self.codec = CatalogCodec(storage)
         self.log: Log[Snapshot, Draft] = Log(storage, self.codec)
-        self.catalog_id = root_format.read(storage)
         self.merging = threading.Lock()
+        self.may_write = False
+        self.format = self._look()
+
+    def _look(self) -> root_format.RootFormat | None:
+        """Read the root's format; where every answer takes long, list the log meanwhile."""
+        if self.storage.is_locked:
+            return root_format.read(self.storage)
+        with ThreadPoolExecutor(1) as pool:
+            listing = pool.submit(self.log.list_groups)
+            found = root_format.read(self.storage)
+            listing.result()
+        return found
 
 
 class Catalog(Upkeep):
@@ -75,7 +87,7 @@ class Catalog(Upkeep):
         self._shared = _shared or _Shared(storage)
 
     @classmethod
-    def open(
+    def open(  # noqa: PLR0913 - each says one thing of where and how
         cls,
         root: str | os.PathLike[str],
         *,
@@ -83,12 +95,16 @@ class Catalog(Upkeep):
         storage_options: Mapping[str, Any] | None = None,
         durability: Durability = "fsync",
         max_staleness: float = 0.0,
+        cache_dir: str | os.PathLike[str] | None = None,
     ) -> Self:
         """Open the catalog at a path or URL; the first write creates it.
 
         ``tenant`` binds the handle; None is unbound and sees GLOBAL rows only. ``durability="os"``
         leaves syncing to the operating system: a crash of the machine may lose the last commits.
         Reads are always current unless ``max_staleness`` (seconds) lets them skip the check.
+        In a bucket ``storage_options`` go to s3fs, gcsfs or adlfs, credentials of the environment
+        are found by those, and immutable segments are cached in ``cache_dir`` (default: among the
+        user's caches; ``"off"`` for none).
 
         Raises:
             InvalidInputError: a wrong argument.
@@ -96,7 +112,9 @@ class Catalog(Upkeep):
             FormatError: the directory's ``format.json`` is not of this library, or too new.
         """
         scope = Scope(None if tenant is None else TenantId(tenant))
-        storage = open_storage(root, storage_options=storage_options, durability=durability)
+        storage = open_storage(
+            root, storage_options=storage_options, durability=durability, cache_dir=cache_dir
+        )
         return cls(storage, scope=scope, max_staleness=max_staleness)
 
     def __reduce__(self) -> tuple[Callable[..., Catalog], tuple[Storage, Scope, float]]:
@@ -134,7 +152,7 @@ class Catalog(Upkeep):
     @property
     def exists(self) -> bool:
         """True once something has been committed, or a first commit has begun."""
-        return self._shared.catalog_id is not None or root_format.read(self._storage) is not None
+        return self._shared.format is not None or root_format.read(self._storage) is not None
 
     def pinned_to_tenant(self, tenant: str | uuid.UUID | None) -> Catalog:
         """Return a handle over the same catalog bound to ``tenant``, without the admin mark."""
@@ -302,8 +320,9 @@ class Catalog(Upkeep):
         )
 
     def _prepare(self) -> None:
-        if self._shared.catalog_id is None:
-            self._shared.catalog_id = root_format.ensure(self._storage)
+        if not self._shared.may_write:
+            self._shared.format = root_format.ensure(self._storage, self._shared.format)
+            self._shared.may_write = True
 
     def _commit(self, change: Callable[[Draft], R]) -> R:
         self._prepare()

@@ -88,6 +88,7 @@ class Log(Generic[S, D]):
         self._head = codec.empty()
         self._checked_at = float("-inf")
         self._transaction_thread: int | None = None
+        self._listed: list[int] = []
         self.forget_threads()
         _LOGS.add(self)
 
@@ -96,6 +97,10 @@ class Log(Generic[S, D]):
         self._queue = CommitQueue()
         self._mutex = threading.Lock()
         self._transaction_thread = None
+
+    def list_groups(self) -> None:
+        """List the groups ahead of the first `head`, which saves it a round trip."""
+        self._listed = self._groups()
 
     @property
     def known(self) -> S:
@@ -317,12 +322,16 @@ class Log(Generic[S, D]):
             newest = max(self._versions_in(at_least // GROUP), default=at_least)
             if newest % GROUP != GROUP - 1:
                 return max(newest, at_least)
-        for group in reversed(self._groups()):  # an empty one is a crash's trace
+        listed, self._listed = self._listed, []
+        for group in reversed(listed or self._groups()):  # an empty one is a crash's trace
             if group < at_least // GROUP:
                 break
             numbers = self._versions_in(group)
             if numbers:
-                return max(numbers[-1], at_least)
+                newest = max(numbers[-1], at_least)
+                if listed and newest % GROUP == GROUP - 1:
+                    return self._newest(newest)  # a group may have been begun since the listing
+                return newest
         return at_least
 
     def _groups(self) -> list[int]:

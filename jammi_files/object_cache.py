@@ -129,7 +129,8 @@ class CachedStorage(Storage):
         if not _IMMUTABLE.fullmatch(key):
             return None
         if self._catalog_id is None:
-            self._catalog_id = root_format.read(self.inner)
+            found = root_format.read(self.inner)
+            self._catalog_id = found and found.catalog_id
         if self._catalog_id is None:
             return None
         return hashlib.sha256(f"{self._catalog_id}\0{key}".encode()).hexdigest()
@@ -141,7 +142,7 @@ class CachedStorage(Storage):
                 self._files.put(name, data)
         elif key == root_format.KEY and self._catalog_id is None:
             with contextlib.suppress(JammiFilesError):  # whoever asked for it words the error
-                self._catalog_id = root_format.decode(self.inner.url(key), data)
+                self._catalog_id = root_format.decode(self.inner.url(key), data).catalog_id
 
 
 def with_cache(

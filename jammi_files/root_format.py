@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
 import uuid
 from importlib import metadata
+from typing import NamedTuple
 
 import orjson
 
-from jammi_files.errors import FormatError, UnsupportedVersionError
+from jammi_files.errors import FormatError, StorageError, UnsupportedVersionError
 from jammi_files.storage import Storage
 
 KEY = "_catalog/format.json"
+PROBES = "_catalog/probes"
+"""Where a store is tried before its first write."""
 FORMAT_VERSION = 1
 
 _MAX_BYTES = 65_536
 
 
-def read(storage: Storage) -> str | None:
-    """Return the catalog's id, None for a root that holds no catalog yet.
+class RootFormat(NamedTuple):
+    """What a root's format object says."""
+
+    catalog_id: str
+    stores: tuple[str, ...] = ()
+    """`Storage.store` of where the exclusive create was proved before the first write."""
+
+
+def read(storage: Storage) -> RootFormat | None:
+    """Return what the root says of itself, None for a root that holds no catalog yet.
 
     Raises:
         FormatError: the object is not of this library.
@@ -30,21 +42,19 @@ def read(storage: Storage) -> str | None:
     return decode(storage.url(KEY), data)
 
 
-def decode(where: str, data: bytes) -> str:
-    """Return the catalog's id from the object's bytes; ``where`` names it in errors, as `read`'s.
-
-    Raises:
-        FormatError: the object is not of this library.
-        UnsupportedVersionError: a newer library wrote it.
-    """
+def decode(where: str, data: bytes) -> RootFormat:
+    """Return what the object's bytes say; ``where`` names it in errors, which are `read`'s."""
     try:
         if len(data) > _MAX_BYTES:
             raise ValueError(f"{len(data)} bytes are too many")
         fields = orjson.loads(data)
         version, catalog_id = fields["format_version"], fields["catalog_id"]
+        stores = fields.get("exclusive_create", [])
         if fields["format"] != "jammi_files" or not isinstance(catalog_id, str):
             raise ValueError("it names another format")
-    except (ValueError, TypeError, KeyError) as error:
+        if not isinstance(stores, list) or not all(isinstance(each, str) for each in stores):
+            raise ValueError("'exclusive_create' is no list of stores")
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         msg = f"'{where}' is not of jammi_files: {error}; choose another root"
         raise FormatError(msg) from error
     if version != FORMAT_VERSION:
@@ -53,22 +63,51 @@ def decode(where: str, data: bytes) -> str:
             f"{FORMAT_VERSION}; install a newer jammi_files"
         )
         raise UnsupportedVersionError(msg)
-    return catalog_id
+    return RootFormat(catalog_id, tuple(stores))
 
 
-def ensure(storage: Storage) -> str:
-    """Return the catalog's id, creating the object if the root has none."""
-    known = read(storage)
+def ensure(storage: Storage, known: RootFormat | None = None) -> RootFormat:
+    """Return what the root says of itself, creating the object if the root has none.
+
+    To be called before the first write. In a bucket it proves that a create is exclusive there,
+    unless the root remembers that it was proved for this very bucket at this endpoint.
+
+    Raises:
+        StorageError: the store overwrites where it should create; nothing was written but a probe.
+    """
+    known = known or read(storage)
+    if storage.store is not None and (known is None or storage.store not in known.stores):
+        _prove_exclusive_create(storage)
     if known is not None:
         return known
+    created = RootFormat(uuid.uuid4().hex, () if storage.store is None else (storage.store,))
     fields = {
         "format": "jammi_files",
         "format_version": FORMAT_VERSION,
-        "catalog_id": uuid.uuid4().hex,
+        "catalog_id": created.catalog_id,
         "library_version": metadata.version("jammi_files"),
+        "exclusive_create": list(created.stores),
     }
     try:
         storage.create(KEY, orjson.dumps(fields, option=orjson.OPT_INDENT_2))
     except FileExistsError:
         return ensure(storage)  # another process was first
-    return fields["catalog_id"]  # type: ignore[return-value]  # the string above
+    return created
+
+
+def _prove_exclusive_create(storage: Storage) -> None:
+    key = f"{PROBES}/{uuid.uuid4().hex}"
+    storage.create(key, b"first")
+    try:
+        storage.create(key, b"second")
+    except FileExistsError:
+        return
+    finally:
+        with contextlib.suppress(StorageError):  # an orphan is vacuum's
+            storage.delete(key)
+    msg = (
+        f"'{storage.root}': this store overwrites an object that was to be created only if absent,"
+        " so commits of two writers would undo each other; use one that honours the condition"
+        " (S3, Google Cloud Storage, Azure, Ceph, MinIO), or read the catalog only"
+    )
+    raise StorageError(msg)

@@ -11,6 +11,7 @@ from jammi_files.dialects import DIALECTS, Dialect
 from jammi_files.errors import InvalidInputError
 from jammi_files.local import LocalStorage
 from jammi_files.memory import MemoryStorage
+from jammi_files.object_cache import with_cache
 from jammi_files.objects import ObjectStorage
 from jammi_files.storage import Durability, Storage
 
@@ -27,11 +28,13 @@ def open_storage(
     *,
     storage_options: Mapping[str, Any] | None = None,
     durability: Durability = "fsync",
+    cache_dir: str | os.PathLike[str] | None = None,
 ) -> Storage:
     """Return the storage for a path or URL (`B048`, `B049`); nothing is read or written yet.
 
     ``storage_options`` belong to a bucket: they go to s3fs, gcsfs or adlfs as they are, and the
-    most usual spellings of object_store (Polars, Delta) are understood too.
+    most usual spellings of object_store (Polars, Delta) are understood too. ``cache_dir`` is where
+    a bucket's segments are kept for all processes of this user (`object_cache.with_cache`).
 
     Raises:
         InvalidInputError: an empty root, an unknown scheme, or a chain such as ``simplecache::``,
@@ -57,7 +60,8 @@ def open_storage(
     if scheme == "memory":
         return MemoryStorage(text)
     if scheme in DIALECTS:
-        return _open_bucket(text, DIALECTS[scheme], storage_options or {})
+        bucket = _open_bucket(text, DIALECTS[scheme], storage_options or {})
+        return with_cache(bucket, cache_dir)
     if scheme in _ELSEWHERE:
         raise InvalidInputError(f"'{text}': {_ELSEWHERE[scheme]}")
     msg = f"invalid storage URL '{text}': unknown scheme '{scheme}://'"

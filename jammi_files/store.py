@@ -247,13 +247,14 @@ def verify_one(store: ResultStore, table_name: str) -> Verification:
         return Verification(table_name, None, str(error))
 
 
-def connect(
+def connect(  # noqa: PLR0913 - each says one thing of where and how
     root: str | os.PathLike[str],
     *,
     tenant: str | uuid.UUID | None = None,
     storage_options: Mapping[str, Any] | None = None,
     durability: Durability = "fsync",
     max_staleness: float = 0.0,
+    cache_dir: str | os.PathLike[str] | None = None,
 ) -> ResultStore:
     """Open the results under a path or URL; see `Catalog.open` for the arguments and errors."""
     return ResultStore(
@@ -263,5 +264,6 @@ def connect(
             storage_options=storage_options,
             durability=durability,
             max_staleness=max_staleness,
+            cache_dir=cache_dir,
         )
     )

@@ -15,6 +15,12 @@ os.environ["GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"] = "false"
 pytest_plugins = ["support.servers.fixtures"]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory):
+    """Keep the segments of test buckets out of this user's cache."""
+    os.environ["JAMMI_FILES_CACHE"] = str(tmp_path_factory.mktemp("segments"))
+
+
 @pytest.fixture
 def root(tmp_path):
     """Return a path where nothing is yet."""
