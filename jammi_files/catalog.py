@@ -192,7 +192,8 @@ class Catalog(Upkeep):
     def history(self, limit: int | None = None) -> list[CommitInfo]:
         """Return the commits that changed visible rows, oldest first; admin sees every commit.
 
-        ``limit`` asks for the newest commits only. Costs one read per version.
+        ``limit`` asks for the newest commits only. Costs one read per version; what vacuum has
+        retired is forgotten.
         """
         count = None if limit is None else require_count("limit", limit)
         return read_history(self._shared.log, self._scope, count)

@@ -126,7 +126,8 @@ example:
   jammi-files fsck --deep --root ./results
 
 json:
-  ok, deep, findings[] of {severity, kind, subject, detail, repair}
+  ok, deep, findings[] of {severity, kind, subject, detail, remedy, repair}; remedy is repair,
+  recover, vacuum, restore, upgrade or report
 """
 
 _EXPORT = """\

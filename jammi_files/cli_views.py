@@ -159,6 +159,7 @@ def finding(each: fsck.Finding) -> dict[str, str]:
         "kind": str(each.kind),
         "subject": each.subject,
         "detail": each.detail,
+        "remedy": str(each.remedy),
         "repair": each.repair,
     }
 

@@ -7,18 +7,20 @@ leave: harmless, and named in FORMAT's table "Crash points".
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from itertools import pairwise
 
-from jammi_files import lease, naming
+from jammi_files import garbage, lease, naming
 from jammi_files.artifacts import Artifacts, disagreement
 from jammi_files.catalog import Catalog
 from jammi_files.draft import SEGMENTS
 from jammi_files.errors import FormatError, JammiFilesError, VersionNotFoundError
 from jammi_files.log import PREFIX, key_of
 from jammi_files.reads import CatalogSnapshot
+from jammi_files.retention import Retention
 from jammi_files.schema import ResultTableRecord, ResultTableStatus, find_damage
 from jammi_files.segment import Segment
 from jammi_files.snapshot import Snapshot
@@ -30,6 +32,17 @@ class Severity(StrEnum):
 
     ERROR = "error"
     NOTICE = "notice"
+
+
+class Remedy(StrEnum):
+    """What ends a finding; `jammi_files.repair` applies the first two where nothing is lost."""
+
+    REPAIR = "repair"
+    RECOVER = "recover"
+    VACUUM = "vacuum"
+    RESTORE = "restore"
+    UPGRADE = "upgrade"
+    REPORT = "report"
 
 
 class Kind(StrEnum):
@@ -51,6 +64,7 @@ class Kind(StrEnum):
     ORPHAN_OBJECT = "orphan_object"
     ORPHAN_SEGMENT = "orphan_segment"
     ORPHAN_BUILD_STATE = "orphan_build_state"
+    RETIRED_VERSION = "retired_version"
     TEMPORARY_FILE = "temporary_file"
 
     @property
@@ -65,6 +79,7 @@ _NOTICES = frozenset(
         Kind.ORPHAN_OBJECT,
         Kind.ORPHAN_SEGMENT,
         Kind.ORPHAN_BUILD_STATE,
+        Kind.RETIRED_VERSION,
         Kind.TEMPORARY_FILE,
     }
 )
@@ -72,11 +87,15 @@ _NOTICES = frozenset(
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is not as it should be; ``subject`` is a table's name or an object's key."""
+    """One thing that is not as it should be; ``subject`` is a table's name or an object's key.
+
+    ``repair`` says in words what ``remedy`` means here.
+    """
 
     kind: Kind
     subject: str
     detail: str
+    remedy: Remedy
     repair: str
 
     @property
@@ -92,35 +111,33 @@ def fsck(catalog: Catalog, *, deep: bool = False) -> list[Finding]:
     is no finding.
     """
     findings: list[Finding] = []
+    is_readable = True
     try:
-        snapshot = catalog.snapshot()
-        findings += _check_rows(catalog, snapshot, deep=deep)
+        findings += _check_rows(catalog, catalog.snapshot(), deep=deep)
     except FormatError as error:
-        findings.append(
-            Finding(
-                Kind.DAMAGED_MANIFEST,
-                key_of(catalog.log.versions()[-1]),
-                str(error),
-                "read an earlier version with snapshot(version=...)",
-            )
-        )
+        is_readable = False
+        if not catalog.scope.admin:  # else its object is found below
+            subject, repair = key_of(catalog.log.versions()[-1]), "run repair as admin"
+            kind = Kind.DAMAGED_MANIFEST
+            findings.append(Finding(kind, subject, str(error), Remedy.REPAIR, repair))
     if catalog.scope.admin:
         findings += _check_versions(catalog)
-        findings += _check_objects(catalog)
+        findings += _check_objects(catalog) if is_readable else ()
     return findings
 
 
 def _check_rows(catalog: Catalog, snapshot: CatalogSnapshot, *, deep: bool) -> Iterator[Finding]:
     artifacts = Artifacts(catalog.storage)
     for record in snapshot.damaged():
-        repair = "upgrade the library, or delete the table"
-        yield Finding(Kind.DAMAGED_ROW, record.table_name, str(find_damage(record)), repair)
+        damage, repair = str(find_damage(record)), "upgrade the library, or delete the table"
+        yield Finding(Kind.DAMAGED_ROW, record.table_name, damage, Remedy.UPGRADE, repair)
     for status in ResultTableStatus:
         for record in snapshot.list_result_tables_by_status(status):
             parent = record.derived_from
             if parent is not None and catalog.as_admin().get_result_table(parent) is None:
-                detail, repair = f"derived_from '{parent}' is gone", "delete or rebuild the table"
-                yield Finding(Kind.DANGLING_PARENT, record.table_name, detail, repair)
+                name, detail = record.table_name, f"derived_from '{parent}' is gone"
+                repair = "delete or rebuild the table"
+                yield Finding(Kind.DANGLING_PARENT, name, detail, Remedy.RESTORE, repair)
             if status is ResultTableStatus.BUILDING:
                 yield from _check_building(catalog, record)
             elif status is ResultTableStatus.READY:
@@ -131,11 +148,12 @@ def _check_building(catalog: Catalog, record: ResultTableRecord) -> Iterator[Fin
     try:
         death = lease.find_build_death(catalog.storage, record)
     except FormatError as error:
-        key = lease.key_of(record.table_name)
-        yield Finding(Kind.DAMAGED_BUILD_STATE, key, str(error), "delete the object")
+        key, repair = lease.key_of(record.table_name), "delete the object"
+        yield Finding(Kind.DAMAGED_BUILD_STATE, key, str(error), Remedy.REPAIR, repair)
         return
     if death is not None:
-        yield Finding(Kind.DEAD_BUILD, record.table_name, f"building, but {death}", "run recover")
+        name, detail = record.table_name, f"building, but {death}"
+        yield Finding(Kind.DEAD_BUILD, name, detail, Remedy.RECOVER, "run recover")
 
 
 def _check_ready(
@@ -144,52 +162,87 @@ def _check_ready(
     name, restore = record.table_name, "restore the object, or delete the table and rebuild it"
     if not artifacts.exists(record):
         where = artifacts.url(record.parquet_path)
-        yield Finding(Kind.READY_WITHOUT_DATA, name, f"no data at '{where}'", restore)
+        detail = f"no data at '{where}'"
+        yield Finding(Kind.READY_WITHOUT_DATA, name, detail, Remedy.RESTORE, restore)
     try:
         sidecar = artifacts.read_sidecar(record)
     except JammiFilesError as error:
-        yield Finding(Kind.DAMAGED_SIDECAR, name, str(error), restore)
+        yield Finding(Kind.DAMAGED_SIDECAR, name, str(error), Remedy.RESTORE, restore)
         return
     if sidecar is None:
         if record.definition_hash is not None:
             detail = "the row has a contract, but there is no sidecar"
-            yield Finding(Kind.READY_WITHOUT_SIDECAR, name, detail, "run recover")
+            repair = "restore it, or run recover, which fails the row and keeps the data"
+            yield Finding(Kind.READY_WITHOUT_SIDECAR, name, detail, Remedy.RESTORE, repair)
         return
     contradiction = disagreement(record, sidecar)
     if contradiction is not None:
         detail = f"row says {contradiction.expected}, sidecar {contradiction.found}"
-        yield Finding(Kind.SIDECAR_DISAGREES, name, detail, restore)
+        yield Finding(Kind.SIDECAR_DISAGREES, name, detail, Remedy.RESTORE, restore)
     if deep and artifacts.digest(record) not in (None, sidecar.artifact):
         detail = f"the data is not what the sidecar attests ({sidecar.artifact})"
-        yield Finding(Kind.DATA_DISAGREES, name, detail, restore)
+        yield Finding(Kind.DATA_DISAGREES, name, detail, Remedy.RESTORE, restore)
 
 
 def _check_versions(catalog: Catalog) -> Iterator[Finding]:
-    versions = catalog.log.versions()
-    for before, after in pairwise(versions):
+    versions = garbage.list_versions(catalog.storage)
+    numbers = sorted(versions)
+    for before, after in pairwise(numbers):
         for missing in range(before + 1, after):
-            detail = "a version number is missing between two others"
-            yield Finding(Kind.MISSING_VERSION, key_of(missing), detail, "restore the object")
-    checked: set[str] = set()
-    for version in versions:
-        try:
-            snapshot = catalog.log.at(version)
-        except VersionNotFoundError:
-            continue  # retired
-        except FormatError as error:
-            detail, repair = str(error), "restore the object; later versions do not need it"
-            yield Finding(Kind.DAMAGED_MANIFEST, key_of(version), detail, repair)
-            continue
-        yield from _check_order(snapshot)
-        for segment in snapshot.runs.segments:
-            if segment.info.key not in checked:
-                checked.add(segment.info.key)
-                yield from _check_segment(segment)
+            detail, repair = "a version number is missing between two others", "restore the object"
+            yield Finding(Kind.MISSING_VERSION, key_of(missing), detail, Remedy.RESTORE, repair)
+    keeps = _find_retention(catalog, numbers).keeps
+    for number in numbers:
+        if versions[number].size and not keeps(number):
+            detail, repair = "vacuum was cut off before it was emptied", "run vacuum again"
+            yield Finding(Kind.RETIRED_VERSION, key_of(number), detail, Remedy.VACUUM, repair)
+    listed: dict[str, Segment] = {}
+    for number in filter(keeps, numbers):
+        yield from _check_version(catalog, number, versions[number].size, numbers[-1], listed)
+    keys = set(listed)
+    while listed:  # none stays in memory once it is checked
+        _, segment = listed.popitem()
+        yield from _check_segment(segment, is_needed=segment.listed_by == numbers[-1])
     for name in catalog.storage.list(SEGMENTS):
         key = f"{SEGMENTS}/{name}"
-        if key not in checked and not name.endswith(TEMP_SUFFIX):
+        if key not in keys and not name.endswith(TEMP_SUFFIX):
             detail = "no version lists it: a commit was cut off before its manifest"
-            yield Finding(Kind.ORPHAN_SEGMENT, key, detail, "leave it to vacuum")
+            repair = "leave it to vacuum"
+            yield Finding(Kind.ORPHAN_SEGMENT, key, detail, Remedy.VACUUM, repair)
+
+
+def _check_version(
+    catalog: Catalog, number: int, size: int, newest: int, listed: dict[str, Segment]
+) -> Iterator[Finding]:
+    """Check a version that is kept, and add its segments to ``listed``."""
+    try:
+        snapshot = catalog.log.at(number)
+    except FormatError as error:
+        yield _damaged_manifest(number, str(error), newest=number == newest)
+    except VersionNotFoundError as error:
+        if not size:
+            kind, repair = Kind.MISSING_VERSION, "restore the object"
+            yield Finding(kind, key_of(number), str(error), Remedy.RESTORE, repair)
+    else:
+        yield from _check_order(snapshot)
+        listed |= {segment.info.key: segment for segment in snapshot.runs.segments}
+
+
+def _find_retention(catalog: Catalog, numbers: Sequence[int]) -> Retention:
+    """Return what the newest readable version says; the first that is not empty if none does."""
+    for number in reversed(numbers):
+        with contextlib.suppress(FormatError, VersionNotFoundError):
+            return catalog.log.at(number).header.retention
+    return Retention()
+
+
+def _damaged_manifest(number: int, problem: str, *, newest: bool) -> Finding:
+    key = key_of(number)
+    if newest:
+        repair = "restore the object, or fall back to what is readable with repair(accept_loss)"
+        return Finding(Kind.DAMAGED_MANIFEST, key, problem, Remedy.REPAIR, repair)
+    repair = "restore the object; later versions do not need it, and vacuum retires it"
+    return Finding(Kind.DAMAGED_MANIFEST, key, problem, Remedy.VACUUM, repair)
 
 
 def _check_order(snapshot: Snapshot) -> Iterator[Finding]:
@@ -197,21 +250,28 @@ def _check_order(snapshot: Snapshot) -> Iterator[Finding]:
     for row in snapshot.inline.values():
         if not 0 < row.seq <= snapshot.version:
             detail = f"'{row.record.table_name}' has seq {row.seq}"
-            yield Finding(Kind.BROKEN_ORDER, key, detail, "report this as a bug")
+            repair = "report this as a bug"
+            yield Finding(Kind.BROKEN_ORDER, key, detail, Remedy.REPORT, repair)
 
 
-def _check_segment(segment: Segment) -> Iterator[Finding]:
+def _check_segment(segment: Segment, *, is_needed: bool) -> Iterator[Finding]:
     info = segment.info
     try:
         names = segment.table.column("table_name").to_pylist()
     except FormatError as error:
-        detail, repair = str(error), "restore the object; its rows are lost otherwise"
-        yield Finding(Kind.DAMAGED_SEGMENT, info.key, detail, repair)
+        remedy, repair = Remedy.VACUUM, "restore the object; the newest version does not need it"
+        if is_needed:
+            remedy = Remedy.REPAIR
+            repair = "restore the object, or save what is readable with repair(accept_loss)"
+        yield Finding(Kind.DAMAGED_SEGMENT, info.key, str(error), remedy, repair)
         return
+    except VersionNotFoundError:
+        return  # retired meanwhile
     sound = names == sorted(set(names)) and len(names) == info.rows
     if not sound or (names[0], names[-1]) != (info.min_name, info.max_name):
         detail = "its rows are not sorted, not unique or not as many as its manifest says"
-        yield Finding(Kind.BROKEN_ORDER, info.key, detail, "report this as a bug")
+        repair = "report this as a bug"
+        yield Finding(Kind.BROKEN_ORDER, info.key, detail, Remedy.REPORT, repair)
 
 
 def _check_objects(catalog: Catalog) -> Iterator[Finding]:
@@ -225,14 +285,15 @@ def _check_objects(catalog: Catalog) -> Iterator[Finding]:
         is_ours = name.endswith((naming.DATA_SUFFIX, naming.SIDECAR_SUFFIX))
         if is_ours and expected not in owned:
             detail = "no row names it: its row was deleted, or another program put it here"
-            yield Finding(Kind.ORPHAN_OBJECT, name, detail, "delete it if nothing else uses it")
+            repair = "vacuum deletes it if this library made it"
+            yield Finding(Kind.ORPHAN_OBJECT, name, detail, Remedy.VACUUM, repair)
     for key in _temporary_files(catalog):
-        detail = "a write was cut off, or is going on"
-        yield Finding(Kind.TEMPORARY_FILE, key, detail, "run recover; vacuum removes the rest")
+        detail, repair = "a write was cut off, or is going on", "run recover and vacuum"
+        yield Finding(Kind.TEMPORARY_FILE, key, detail, Remedy.VACUUM, repair)
     for table in lease.names_with_state(catalog.storage):
         if table not in building:
-            detail = "the build that it belongs to has ended"
-            yield Finding(Kind.ORPHAN_BUILD_STATE, lease.key_of(table), detail, "run recover")
+            key, detail = lease.key_of(table), "the build that it belongs to has ended"
+            yield Finding(Kind.ORPHAN_BUILD_STATE, key, detail, Remedy.RECOVER, "run recover")
 
 
 def _temporary_files(catalog: Catalog) -> Iterator[str]:

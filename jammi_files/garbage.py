@@ -133,6 +133,14 @@ def take_listing(storage: Storage, executor: Executor, *, without: str | None = 
     )
 
 
+def list_versions(storage: Storage) -> dict[int, ObjectInfo]:
+    """Return every version's object by its number; an empty one was retired."""
+    groups = [f"{PREFIX}/{name}" for name in storage.list(PREFIX)]
+    return {
+        n: info for group in groups for n, info in _versions(group, storage.list_objects(group))
+    }
+
+
 def loose_objects(listing: Listing) -> Iterator[tuple[str, VacuumAction, dt.datetime]]:
     """Yield the build states and temporary files, each with its table and its last change.
 

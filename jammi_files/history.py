@@ -29,11 +29,12 @@ class CommitInfo(NamedTuple):
 
 def read_history(log: Log[Snapshot, Draft], scope: Scope, limit: int | None) -> list[CommitInfo]:
     """Return the newest ``limit`` commits that the scope may know of, oldest first."""
+    retention = log.head().header.retention
     found: list[CommitInfo] = []
-    for version in reversed(log.versions()):
+    for version in filter(retention.keeps, reversed(log.versions())):
         if limit is not None and len(found) >= limit:
             break
-        with contextlib.suppress(VersionNotFoundError):  # retired: its commit is forgotten
+        with contextlib.suppress(VersionNotFoundError):  # retired meanwhile
             found += _commit_info(log, log.at(version), scope)
     return found[::-1]
 

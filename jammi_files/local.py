@@ -86,6 +86,7 @@ class LocalStorage(Storage):
     def list_objects(self, prefix: str) -> list[ObjectInfo]:
         try:
             with _translated("list", self._path(prefix)) as path, os.scandir(path) as entries:
+                self._require_inside(path)
                 return sorted(filter(None, map(_info, entries)))
         except FileNotFoundError:
             return []
@@ -116,6 +117,13 @@ class LocalStorage(Storage):
 
     def _path(self, key: str) -> str:
         return f"{self.root}/{require_key(key)}" if key else self.root
+
+    def _require_inside(self, directory: str) -> None:
+        """Refuse a directory under the root that is a link to another place."""
+        root, real = os.path.realpath(self.root), os.path.realpath(directory)
+        if real != root and not real.startswith(f"{root}/"):
+            msg = f"'{directory}' leads out of the root, to '{real}'; its objects are not listed"
+            raise StorageError(msg)
 
     def sync_directory(self, directory: str) -> None:
         """Make a directory's entries durable; nothing to do under ``durability="os"``."""

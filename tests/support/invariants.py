@@ -18,6 +18,7 @@ CRASH_POINTS = {
     Kind.TEMPORARY_FILE: "while an object was written, or before its temporary name was removed",
     Kind.ORPHAN_SEGMENT: "after a segment was written and before the manifest that lists it",
     Kind.ORPHAN_OBJECT: "after a row was deleted and before its objects were",
+    Kind.RETIRED_VERSION: "after vacuum's version and before the retired ones were emptied",
     Kind.ORPHAN_BUILD_STATE: "after a build's row ended and before its side object was removed",
 }
 """Every notice that a crash may leave, and where the crash was."""
