@@ -1,0 +1,380 @@
+"""What a test server logs, what goes wrong with it on demand, and who ends it."""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from support.processes import run_together
+from support.servers import installs
+from support.servers.backends import FAST, HONEST
+from support.servers.controls import Chance, Controls, Fault, Rule
+from support.servers.dialects import Dialect
+from support.servers.faults import Hold
+from support.servers.gcs import GcsServer
+from support.servers.messages import Request, Response
+from support.servers.plain import create, read, send, split
+from support.servers.programs import Listening, is_listening
+from support.servers.proxy import FaultProxy
+from support.servers.shared import shared
+from support.threads import begin
+
+LIMIT = 60.0
+
+FATES = [
+    (Fault.REFUSED_500, 500, False),
+    (Fault.REFUSED_503, 503, False),
+    (Fault.REFUSED_429, 429, False),
+    (Fault.CONFLICT_409, 409, False),
+    (Fault.LOST_REQUEST, None, False),
+    (Fault.LOST_RESPONSE, None, True),
+    (Fault.APPLIED_500, 500, True),
+    (Fault.STALLED, 200, True),
+]
+"""What the client is told, and whether the server did what it was asked."""
+
+
+@pytest.mark.parametrize("server", FAST, indirect=True)
+@pytest.mark.parametrize(("fault", "told", "applied"), FATES)
+def test_a_fault_does_what_it_says(server, fault, told, applied):
+    """The client is told so, the object is there or not, the log knows both; then all is well."""
+    url, _ = server.root()
+    server.faults.next(fault, "/one$", seconds=0.01)
+    assert create(server, f"{url}/other", b"0") == 200
+    with server.log.counting() as seen:
+        assert create(server, f"{url}/one", b"1") == told
+        assert read(server, f"{url}/one") == (b"1" if applied else None)
+        assert create(server, f"{url}/one", b"2") == (412 if applied else 200)
+    first, second = seen
+    assert (first.status, first.applied, first.fault) == (told, applied, fault)
+    assert first.outcome == (200 if applied else None)
+    assert second.fault is None
+
+
+def test_every_fault_is_tried():
+    """But those that hold a request, which have tests of their own."""
+    assert {fault for fault, _, _ in FATES} == set(Fault) - {Fault.HELD_BEFORE, Fault.HELD_AFTER}
+
+
+def test_a_client_library_resends_what_was_applied(s3_server):
+    """s3fs is told by its own second put that the object exists."""
+    url, _ = s3_server.root()
+    s3_server.faults.next(Fault.LOST_RESPONSE, "/one$")
+    with s3_server.log.counting() as seen, pytest.raises(FileExistsError):
+        s3_server.filesystem().pipe_file(f"{url}/one", b"1", mode="create")
+    assert [(one.method, one.outcome, one.status) for one in seen] == [
+        ("PUT", 200, None),
+        ("PUT", 412, 412),
+    ]
+
+
+@pytest.mark.parametrize("applied", [False, True])
+@pytest.mark.parametrize("server", FAST, indirect=True)
+def test_a_held_request_waits_for_its_release(server, applied):
+    """Held before the server acts it loses to another create, held after that it has won."""
+    url, _ = server.root()
+    with server.faults.hold("/one$", applied=applied) as hold:
+        held = begin(create, server, f"{url}/one", b"held")
+        hold.wait()
+        other = create(server, f"{url}/one", b"other")
+        assert not held.done()
+    told = {True: (200, 412, b"held"), False: (412, 200, b"other")}[applied]
+    assert (held.result(LIMIT), other, read(server, f"{url}/one")) == told
+
+
+def test_a_rule_counts_what_it_matches(gcs_server):
+    """The first of the requests of its key pass, then as many meet it as it says."""
+    url, _ = gcs_server.root()
+    gcs_server.faults.add(Rule(Fault.REFUSED_503, "/x", skip=1, times=2))
+    assert [create(gcs_server, f"{url}/{name}", b"") for name in ("x1", "y", "x2", "x3", "x4")] == [
+        200,
+        200,
+        503,
+        503,
+        200,
+    ]
+
+
+def test_a_rule_knows_methods_and_queries(s3_server):
+    """Reads go on while writes fail; an upload's end fails while its parts arrive."""
+    url, _ = s3_server.root()
+    fs = s3_server.filesystem()
+    bucket, name = split(f"{url}/one")
+    given = {"Bucket": bucket, "Key": name}
+    s3_server.faults.add(Rule(Fault.CONFLICT_409, methods=("POST",), query="^uploadId="))
+    begun = fs.call_s3("create_multipart_upload", **given)["UploadId"]
+    sent = fs.call_s3("upload_part", PartNumber=1, UploadId=begun, Body=b"1", **given)
+    parts = {"MultipartUpload": {"Parts": [{"PartNumber": 1, "ETag": sent["ETag"]}]}}
+    with pytest.raises(OSError, match="ConditionalRequestConflict"):
+        fs.call_s3("complete_multipart_upload", UploadId=begun, **given, **parts)
+    fs.call_s3("complete_multipart_upload", UploadId=begun, **given, **parts)
+    s3_server.faults.next(Fault.REFUSED_503, "/one$", "GET")
+    assert send(s3_server, "HEAD", f"/{bucket}/{name}") == (200, b"")
+    told = [send(s3_server, "GET", f"/{bucket}/{name}") for _ in range(2)]
+    assert [status for status, _ in told] == [503, 200]
+
+
+def test_chance_is_a_share_of_the_changes_and_repeats_itself(gcs_server):
+    """A seed is a sequence of fates; reads and other names are left alone."""
+    url, _ = gcs_server.root()
+
+    def fates(seed, batch):
+        with (
+            gcs_server.faults.by_chance(Chance(0.25, seed, key="/x", seconds=0.0)),
+            gcs_server.log.counting() as seen,
+        ):
+            for number in range(200):
+                create(gcs_server, f"{url}/x{batch}-{number}", b"")
+        return [one.fault for one in seen]
+
+    first = fates(1, 0)
+    assert fates(1, 1) == first
+    assert fates(2, 2) != first
+    drawn = Counter(first)
+    assert 30 <= 200 - drawn[None] <= 70
+    assert set(drawn) == {None, *(fault for fault, _, _ in FATES)}
+    with gcs_server.faults.by_chance(Chance(1.0, 1, key="/x")):
+        assert create(gcs_server, f"{url}/y", b"") == 200
+        assert send(gcs_server, "GET", f"/storage/v1/b/{url[5:].partition('/')[0]}")[0] == 200
+
+
+def test_latency_comes_before_the_server():
+    """Every request waits that long; nothing is measured here, the wait itself is seen."""
+    waits = []
+    controls = Controls(Dialect.S3, lambda _: Response(200, (), f"{len(waits)}".encode()))
+    controls._closing.wait = waits.append
+    controls.set_latency(0.25)
+    told = controls.handle(Request("GET", "/bucket/one", ()))
+    assert (waits, told.body) == ([0.25], b"1")
+
+
+@pytest.mark.parametrize("server", HONEST, indirect=True)
+def test_the_log_has_bytes_keys_and_conditions(server):
+    """What a client sent and got, without what made the bucket."""
+    url, _ = server.root()
+    fs = server.filesystem()
+    with server.log.counting() as seen:
+        fs.pipe_file(f"{url}/one", b"x" * 1000, mode="create")
+        fs.cat_file(f"{url}/one", start=0, end=1000)
+    put, get = seen
+    key = f"{url.partition('://')[2]}/one"
+    assert (put.key, get.key, get.received) == (key, key, 1000)
+    assert 1000 <= put.sent < 1300  # gcsfs sends the name along
+    conditional = put.headers.get("if-none-match") == "*" or "ifGenerationMatch=0" in put.query
+    assert conditional
+    assert server.log.count("PUT") + server.log.count("POST") == 1
+
+
+def test_a_proxy_has_faults_and_a_log_of_its_own(s3_server):
+    """One client's requests fail, another's to the same server do not."""
+    url, _ = s3_server.root()
+    with FaultProxy(s3_server) as proxy:
+        proxy.faults.add(Rule(Fault.LOST_RESPONSE, times=None))
+        assert create(proxy, f"{url}/one", b"1") is None
+        assert create(s3_server, f"{url}/one", b"2") == 412
+        assert create(s3_server, f"{url}/two", b"2") == 200
+        assert [one.key[-3:] for one in proxy.log.exchanges()] == ["one"]
+        proxy.faults.clear()
+        theirs, _ = proxy.root()
+        fs = proxy.filesystem()
+        fs.pipe_file(f"{theirs}/a", b"a", mode="create")
+        assert fs.cat_file(f"{theirs}/a") == b"a"
+
+
+def _put_many(url, options, name):
+    fs = __import__("fsspec").filesystem("gs", **options)
+    for number in range(50):
+        fs.pipe_file(f"{url}/{name}{number}", b"", mode="create")
+
+
+def test_processes_share_a_server_and_its_log(gcs_server):
+    """A server is there for every process that knows its URL."""
+    url, options = gcs_server.root()
+    run_together(_put_many, [(url, options, "a"), (url, options, "b")])
+    assert gcs_server.log.count("POST", "/[ab][0-9]+$", status=200) == 100
+
+
+def test_a_server_on_threads_of_this_process():
+    """The same server, for what must look into it."""
+    with GcsServer(own_process=False) as server:
+        url, _ = server.root()
+        assert create(server, f"{url}/one", b"1") == 200
+        port = int(server.url.rpartition(":")[2])
+    assert not is_listening(port)
+
+
+def test_a_stopped_server_is_gone():
+    """Its process has ended and its port is free, even with a request held."""
+    children = set(multiprocessing.active_children())
+    server = GcsServer().start()
+    (process,) = set(multiprocessing.active_children()) - children
+    url, _ = server.root()
+    hold = Hold(server.faults._controls, server.faults._controls.add_rule(Rule(Fault.HELD_BEFORE)))
+    held = begin(create, server, f"{url}/one", b"1")
+    hold.wait()
+    server.stop()
+    held.result(LIMIT)
+    assert not process.is_alive()
+    assert not is_listening(int(server.url.rpartition(":")[2]))
+
+
+_VICTIM = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from support.servers.faults import Hold
+from support.servers.gcs import GcsServer
+from support.servers.programs import Listening
+from pathlib import Path
+if __name__ == "__main__":
+    server = GcsServer().start()
+    command = [sys.executable, "-m", "http.server", "--bind", "127.0.0.1", "{port}"]
+    program = Listening(command, Path(sys.argv[2]) / "output")
+    print(server.url.rpartition(":")[2], program.port, flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_servers_end_with_the_process_that_started_them(tmp_path):
+    """Killed tests leave no server behind."""
+    script = tmp_path / "victim.py"
+    script.write_text(_VICTIM)
+    victim = subprocess.Popen(
+        [sys.executable, script, Path(__file__).parent, tmp_path],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    ports = [int(port) for port in victim.stdout.readline().split()]
+    assert all(map(is_listening, ports))
+    victim.send_signal(signal.SIGKILL)
+    victim.communicate()
+    deadline = time.monotonic() + LIMIT
+    while any(map(is_listening, ports)):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+class _Started:
+    """Something that was started, and knows whether it has been stopped."""
+
+    def __init__(self, directory):
+        self._program = Listening(
+            [sys.executable, "-m", "http.server", "--bind", "127.0.0.1", "{port}"],
+            directory / "output",
+        )
+        self.port = self._program.port
+
+    def stop(self):
+        self._program.stop()
+
+
+def test_a_shared_server_is_started_once_and_stopped_last(tmp_path):
+    """Its starter waits for everyone else who uses it; the next user starts another."""
+    starts = itertools.count()
+
+    def start(directory):
+        next(starts)
+        return _Started(directory)
+
+    leave = {name: threading.Event() for name in "ab"}
+    joined = {name: threading.Event() for name in "ab"}
+
+    def use(name):
+        with shared(tmp_path, start) as port:
+            joined[name].set()
+            leave[name].wait(LIMIT)
+            return port, is_listening(port)
+
+    first = begin(use, "a")
+    joined["a"].wait(LIMIT)
+    second = begin(use, "b")
+    joined["b"].wait(LIMIT)
+    leave["a"].set()
+    leave["b"].set()
+    (port, _), (same, listening) = first.result(LIMIT), second.result(LIMIT)
+    assert port == same
+    assert listening
+    assert not is_listening(port)
+    (tmp_path / "port").write_text(str(port))  # as a killed starter leaves it
+    with shared(tmp_path, start) as third:
+        assert is_listening(third)
+    assert next(starts) == 2
+
+
+@pytest.mark.parametrize("server", HONEST, indirect=True)
+def test_nothing_listens_to_the_network(server):
+    """No process that the tests started accepts connections from another machine."""
+    assert server.url.startswith("http://127.0.0.1:")
+    top = os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid()
+    inodes = {inode for pid in _descendants(top) for inode in _sockets(pid)}
+    listening = [line for line in _listening() if line[9] in inodes]
+    assert listening
+    assert {line[1].partition(":")[0] for line in listening} == {"0100007F"}
+
+
+def _descendants(top):
+    parents = {}
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = status.read_text().rpartition(")")[2].split()
+        except OSError:  # it has ended meanwhile
+            continue
+        parents[int(status.parent.name)] = int(fields[1])
+    found = {top}
+    while more := {pid for pid, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found
+
+
+def _sockets(pid):
+    try:
+        for link in Path(f"/proc/{pid}/fd").iterdir():
+            target = os.readlink(link)  # noqa: PTH115 - a socket is no path
+            if target.startswith("socket:"):
+                yield target[8:-1]
+    except OSError:  # it has ended meanwhile
+        return
+
+
+def _listening():
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A":
+                yield fields
+
+
+class TestInstalls:
+    """Servers from registries: there, or a reason."""
+
+    @pytest.fixture(autouse=True)
+    def _cache(self, monkeypatch, tmp_path):
+        monkeypatch.setattr(installs, "CACHE", tmp_path / "cache")
+
+    def test_a_missing_npm_is_named(self, monkeypatch, tmp_path):
+        """The reason says what is not on the machine."""
+        monkeypatch.setenv("PATH", str(tmp_path))
+        with pytest.raises(installs.UnavailableError, match="needs npm and node"):
+            installs.from_npm("azurite@1", "azurite")
+
+    def test_an_install_that_fails_is_tried_again(self, monkeypatch):
+        """Half an installation is never taken for one."""
+        monkeypatch.setattr(installs.sys, "executable", "false")
+        for _ in range(2):
+            with pytest.raises(installs.UnavailableError, match=r"false -m venv .* failed"):
+                installs.from_pypi("ministack==1", "ministack")
+        assert [path.name for path in installs.CACHE.iterdir()] == ["lock"]
+
+    def test_nothing_is_installed_for_the_system_but_in_ci(self, monkeypatch):
+        """Elsewhere the reason is the command."""
+        monkeypatch.delenv("CI", raising=False)
+        with pytest.raises(installs.UnavailableError, match=r"apt-get install .* radosgw"):
+            installs.from_debian(["radosgw"], ["no-such-program"])
