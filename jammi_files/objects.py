@@ -276,7 +276,7 @@ class _PartsWriter(ObjectWriter):
         try:
             self._parts.write(data)
         except Exception as error:
-            raise self._storage._refused("write", self._key, error) from error  # noqa: SLF001
+            raise self._failed("write", error) from error
 
     def _confirm(self) -> None:
         try:
@@ -284,13 +284,15 @@ class _PartsWriter(ObjectWriter):
         except Exception as error:
             if self._is_there():  # only the answer was lost
                 return
-            if classify(error) is Outcome.TAKEN:
-                raise FileExistsError(
-                    errno.EEXIST, "exists", self._storage.url(self._key)
-                ) from error
-            raise self._storage._refused("create", self._key, error) from error  # noqa: SLF001
+            raise self._failed("create", error) from error
         finally:
             self._parts = None
+
+    def _failed(self, action: str, error: Exception) -> OSError:
+        """Word a failure; some stores say with the first part already that the key is taken."""
+        if classify(error) is Outcome.TAKEN:
+            return FileExistsError(errno.EEXIST, "exists", self._storage.url(self._key))
+        return self._storage._refused(action, self._key, error)  # noqa: SLF001
 
     def _is_there(self) -> bool:
         try:
