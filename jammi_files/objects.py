@@ -282,11 +282,9 @@ class _PartsWriter(ObjectWriter):
         try:
             self._parts.close()
         except Exception as error:
-            if self._is_there():  # only the answer was lost
-                return
-            raise self._failed("create", error) from error
-        finally:
-            self._parts = None
+            if not self._is_there():  # not only the answer was lost
+                raise self._failed("create", error) from error
+        self._parts = None
 
     def _failed(self, action: str, error: Exception) -> OSError:
         """Word a failure; some stores say with the first part already that the key is taken."""
