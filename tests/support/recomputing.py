@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from multiprocessing.connection import Connection
 from typing import Any
 
 import pyarrow as pa
@@ -20,6 +20,7 @@ from jammi_files import (
     RecomputePlan,
     ResultStore,
     connect,
+    unpinned_anchor,
 )
 
 ENV = MaterializationEnv("1", Device.cpu())
@@ -119,15 +120,52 @@ class Summing:
         return {"external": self}
 
 
-def run_marked(root: str, plan: dict[str, Any], marks: str) -> dict[str, tuple[str, str | None]]:
+def run_marked(
+    root: str, plan: dict[str, Any], marks: str, *, progress: Any = None
+) -> dict[str, tuple[str, str | None]]:
     """Run a plan in this process, leaving a mark for each result that is computed."""
-    store, summing = connect(root, durability="os"), Summing()
+    summing = Summing()
 
     def compute(context: Any) -> Any:
-        mark(Path(marks), context.descriptor.producer_id)
+        mark(marks, context.descriptor.producer_id)
         return summing(context)
 
-    report = store.recompute(
-        RecomputePlan.from_dict(plan), {"external": compute}, resolvers=at("1")
+    report = connect(root, durability="os").recompute(
+        RecomputePlan.from_dict(plan),
+        {"external": compute},
+        resolvers={**at("1"), "unpinned_at_instant": unpinned_anchor},
+        progress=progress,
     )
     return {each.original: (each.outcome.value, each.recomputed) for each in report}
+
+
+def plan_and_run(root: str, table_name: str, marks: str) -> dict[str, tuple[str, str | None]]:
+    """Make the plan of a job that every process knows by one id, and run it."""
+    plan = connect(root).recompute_plan(table_name, "downstream", plan_id="job of today")
+    return run_marked(root, plan.to_dict(), marks)
+
+
+def run_and_tell(root: str, plan: dict[str, Any], marks: str, pipe: Connection) -> None:
+    """Run a plan; tell what each step became when it ends, and "begins" when it begins."""
+
+    def tell(event: Any) -> None:
+        pipe.send("begins" if event.result is None else event.result.outcome.value)
+
+    run_marked(root, plan, marks, progress=tell)
+
+
+def run_stopping(root: str, plan: dict[str, Any], pipe: Connection, written: bool) -> None:  # noqa: FBT001 - of a process
+    """Run a plan, standing still inside each producer until the parent lets it go on."""
+    summing = Summing()
+
+    def compute(context: Any) -> Iterator[pa.Table]:
+        made = summing(context)
+        if written:
+            yield made
+        pipe.send(context.descriptor.producer_id)
+        pipe.recv()
+        yield made.slice(0, 0) if written else made
+
+    connect(root, durability="os").recompute(
+        RecomputePlan.from_dict(plan), {"external": compute}, resolvers=at("1")
+    )
