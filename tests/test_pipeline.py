@@ -10,7 +10,7 @@ from support.invariants import check_invariants
 from support.pipelines import lose
 from support.processes import run_together
 
-from jammi_files import Fresh, InputVanished, source_versions
+from jammi_files import Fresh, InputVanished
 
 ARTICLES = {"embed articles", "graph articles", "report"}
 """The steps downstream of one source."""
@@ -44,8 +44,7 @@ def computed(tmp_path):
 @pytest.fixture
 def verdicts(store, tmp_path):
     """Return a function that judges the tables of a run, the sources looked at where they are."""
-    places = {source: tmp_path / "sources" / f"{source}.csv" for source in pipeline.SOURCES}
-    resolvers = {"source_version": source_versions(places)}
+    resolvers = pipeline.resolvers(tmp_path / "sources")
 
     def judge(done):
         return {
@@ -113,3 +112,72 @@ def test_lost_file_is_repaired(runs, computed, verdicts, store):
     assert computed() == Counter(ARTICLES)
     assert not stale(verdicts(told[0]))
     assert told[0]["graph products"] == ("reused", first["graph products"][1])
+
+
+@pytest.fixture
+def recomputed(root, tmp_path):
+    """Return a function that runs a plan in processes; it returns their answers."""
+    given = (str(root), str(tmp_path / "sources"), str(tmp_path / "marks"))
+    return lambda plan, number=1: run_together(
+        pipeline.recompute, [(*given, plan.to_dict())] * number
+    )
+
+
+def touch(tmp_path):
+    path = tmp_path / "sources" / "articles.csv"
+    path.write_text(path.read_text().replace("number 3 of", "number three of"))
+
+
+def test_recompute_after_a_touched_row(*, runs, recomputed, computed, store, tmp_path, root):
+    """`B272`: after a source changed, one plan makes everything downstream anew, and it is fresh.
+
+    Two processes run it, and each step is computed once. What did not depend on the source stays.
+    """
+    [first] = runs()
+    computed()
+    touch(tmp_path)
+    names = {step: name for step, (_, name) in first.items()}
+    plan = store.recompute_plan(names["embed articles"], "downstream")
+    assert plan.table_names == tuple(
+        names[step] for step in ("embed articles", "graph articles", "report")
+    )
+    told = recomputed(plan, 2)
+    assert computed() == Counter(ARTICLES)
+    new = {old: name for old, (_, name) in told[0].items()}
+    assert new == {old: name for old, (_, name) in told[1].items()}
+    resolvers = pipeline.resolvers(tmp_path / "sources")
+    rows = store.staleness_all(resolvers=resolvers).to_pylist()
+    state = {row["table_name"]: row["staleness"] for row in rows}
+    assert all(state[name] == "fresh" for name in new.values())
+    assert all(state[old] == "stale" for old in new)
+    assert all(state[names[step]] == "fresh" for step in names.keys() - ARTICLES)
+    report = store.catalog.get_result_table(new[names["report"]])
+    sources = [anchor.source for anchor in report.input_anchors]
+    assert sources == [new[names["graph articles"]], names["graph products"]]
+    check_invariants(root)
+
+
+def test_pipeline_takes_what_was_recomputed(runs, recomputed, computed, store, tmp_path):
+    """`B119`: after a recomputation the pipeline itself finds everything made and computes nothing.
+
+    So a recomputed result is exactly the one that its step would have made.
+    """
+    [first] = runs()
+    touch(tmp_path)
+    [told] = recomputed(store.recompute_plan(first["embed articles"][1], "downstream"))
+    computed()
+    [again] = runs()
+    assert not computed()
+    assert {name for _, name in again.values()} >= {name for _, name in told.values()}
+
+
+def test_recompute_of_what_is_unchanged(runs, recomputed, store):
+    """`B271`: over unchanged sources every new Parquet has the digest of the old one."""
+    [first] = runs()
+    name = first["embed articles"][1]
+    [told] = recomputed(store.recompute_plan(name, "downstream"))
+    for old, (outcome, new) in told.items():
+        assert outcome == "computed"
+        assert new != old
+        digests = [store.read_materialization_manifest(each).artifact for each in (old, new)]
+        assert digests[0] == digests[1]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import shutil
 import sqlite3
 from pathlib import Path
@@ -21,6 +22,8 @@ from jammi_files import (
     Device,
     External,
     MaterializationEnv,
+    NotRecomputableError,
+    TableNotFoundError,
     connect,
     definition_hash,
 )
@@ -265,3 +268,77 @@ def test_moved_export(python, exported, tmp_path):
     with Engine(python, moved) as engine:
         assert engine("verify_materialization", name) == {"verdict": "missing_manifest"}
     assert (moved / "jammi_db" / f"{name}.parquet").exists()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_recompute_order(python, store, exported, seed):
+    """`B268`, `B269`: over a random graph our plan is what the engine does, in its very order."""
+    chance = random.Random(seed)
+    with Engine(python, exported) as engine:
+        graphs = [engine("build_neighbor_graph", "docs", k=2, table=EMBEDDING, exact=True)]
+        named = propagate(engine, EMBEDDING, graphs[0])
+        tables = [named]
+        for _ in range(8):
+            parent = chance.choice(tables)
+            if chance.random() < 0.5:
+                graphs.append(engine("build_neighbor_graph", "docs", k=2, table=parent, exact=True))
+            else:
+                tables.append(propagate(engine, parent, chance.choice(graphs)))
+        import_jammi(exported, store)
+        reported = engine("recompute", named)
+        swept = engine("recompute", named, cascade="downstream")
+    plan = store.recompute_plan(named, "downstream")
+    assert list(plan.table_names) == [each["original"] for each in swept["recomputed"]]
+    assert list(plan.downstream) == swept["downstream_stale"]
+    assert [each["original"] for each in reported["recomputed"]] == [named]
+    assert list(store.recompute_plan(named).downstream) == reported["downstream_stale"]
+    assert plan.unplannable == ()
+
+
+def propagate(engine, embedding, graph):
+    return engine("propagate_embeddings", "docs", embedding_table=embedding, edge_graph_table=graph)
+
+
+def test_recompute_refused(python, store, exported):
+    """`B267`: a table without sidecar is refused in the engine's words, an unknown one too."""
+    with Engine(python, exported) as engine:
+        name = engine("build_neighbor_graph", "docs", k=2, table=EMBEDDING, exact=True)
+        import_jammi(exported, store)
+        (exported / "jammi_db" / f"{name}.materialization.json").unlink()
+        Path(store.url(name)).with_suffix(".materialization.json").unlink()
+        for table, error in ((name, NotRecomputableError), ("none", TableNotFoundError)):
+            with pytest.raises(EngineError) as theirs:
+                engine("recompute", table)
+            with pytest.raises(error) as ours:
+                store.recompute_plan(table)
+            assert str(ours.value) in str(theirs.value)
+
+
+def test_recompute_what_the_engine_made(python, store, exported):
+    """`B271`, `B272`: a graph of the engine, computed again from its own data, is exactly it.
+
+    The engine's sweep leaves the new propagation on the old graph (`B272`); ours does not.
+    """
+    with Engine(python, exported) as engine:
+        graph = engine("build_neighbor_graph", "docs", k=2, table=EMBEDDING, exact=True)
+        child = propagate(engine, EMBEDDING, graph)
+        theirs = engine("recompute", graph, cascade="downstream")
+    import_jammi(exported, store)
+    new_graph, new_child = (each["recomputed"] for each in theirs["recomputed"])
+    assert graph in {edge.input for edge in store.upstream_closure(new_child)}
+    assert new_graph not in {edge.input for edge in store.upstream_closure(new_child)}
+
+    def again(context):
+        return store.open_table(context.original.table_name).to_table()
+
+    producers = {"neighbor_graph": again, "graph_propagation": again}
+    plan = store.recompute_plan(graph, "downstream")
+    report = store.recompute(plan, producers)
+    assert report.ok, str(report)
+    ours = report.recomputed[child]
+    assert {edge.input for edge in store.upstream_closure(ours)} >= {report.recomputed[graph]}
+    assert graph not in {edge.input for edge in store.upstream_closure(ours)}
+    described = store.producing_descriptor(ours)
+    assert described.edge_source.table_name == report.recomputed[graph]
+    hashes = {store.catalog.get_result_table(each).definition_hash for each in (graph, new_graph)}
+    assert store.catalog.get_result_table(report.recomputed[graph]).definition_hash in hashes

@@ -22,9 +22,12 @@ from jammi_files import (
     External,
     MaterializationEnv,
     NeighborGraph,
+    RecomputeContext,
+    RecomputePlan,
     ResultStore,
     connect,
     source_anchor,
+    source_versions,
 )
 
 SOURCES = ("articles", "products")
@@ -48,13 +51,50 @@ def run(root: str, directory: str, marks: str) -> dict[str, tuple[str, str]]:
     return pipeline.done
 
 
+def recompute(
+    root: str, directory: str, marks: str, plan: dict[str, Any]
+) -> dict[str, tuple[str, str | None]]:
+    """Run a plan of these tables with the steps' own functions; answer by their old names."""
+
+    def embed(context: RecomputeContext) -> Iterator[pa.RecordBatch]:
+        source = context.original.source_id
+        mark(marks, f"embed {source}")
+        return (_embedded(source, batch) for batch in csv.open_csv(_path(directory, source)))
+
+    def graph(context: RecomputeContext) -> pa.Table:
+        mark(marks, f"graph {context.original.source_id}")
+        return _neighbours(context.dataset(context.descriptor.source_table).to_table())
+
+    def report(context: RecomputeContext) -> pa.Table:
+        mark(marks, "report")
+        return _reported([parent.dataset.to_table() for parent in context.parents])
+
+    done = connect(root, durability="os").recompute(
+        RecomputePlan.from_dict(plan),
+        {Embedding: embed, NeighborGraph: graph, "external:report": report},
+        resolvers=resolvers(directory),
+    )
+    assert done.ok, str(done)
+    return {each.original: (each.outcome.value, each.recomputed) for each in done}
+
+
+def resolvers(directory: str | Path) -> dict[str, Any]:
+    """Return what says where the sources stand: their files' contents."""
+    places = {source: _path(directory, source) for source in SOURCES}
+    return {"source_version": source_versions(places)}
+
+
+def _path(directory: str | Path, source: str) -> Path:
+    return Path(directory) / f"{source}.csv"
+
+
 class _Pipeline:
     def __init__(self, store: ResultStore, directory: Path, marks: Path) -> None:
         self.store, self.directory, self.marks = store, directory, marks
         self.done: dict[str, tuple[str, str]] = {}
 
     def embed(self, source: str) -> str:
-        path = self.directory / f"{source}.csv"
+        path = _path(self.directory, source)
         descriptor = Embedding(
             model_id="hashed words",
             task="text_embedding",
@@ -88,10 +128,7 @@ class _Pipeline:
 
     def report(self, graphs: list[str]) -> str:
         def compute() -> pa.Table:
-            tables = [self.store.open_table(name).to_table() for name in graphs]
-            means = [float(np.mean(table["similarity"].to_numpy())) for table in tables]
-            edges = [table.num_rows for table in tables]
-            return pa.table({"source": list(SOURCES), "edges": edges, "mean": means})
+            return _reported([self.store.open_table(name).to_table() for name in graphs])
 
         inputs = [self.store.result_digest_anchor(name) for name in graphs]
         descriptor = External(producer_id="report", params={"of": "similarity"})
@@ -106,6 +143,12 @@ class _Pipeline:
         obtained = self.store.get_or_build(descriptor, ENV, inputs, marked, **also)
         self.done[step] = (obtained.outcome.cache_outcome, obtained.table_name)
         return obtained.table_name
+
+
+def _reported(graphs: list[pa.Table]) -> pa.Table:
+    means = [float(np.mean(table["similarity"].to_numpy())) for table in graphs]
+    edges = [table.num_rows for table in graphs]
+    return pa.table({"source": list(SOURCES), "edges": edges, "mean": means})
 
 
 def _embedded(source: str, batch: pa.RecordBatch) -> pa.RecordBatch:
