@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 
 import pyarrow as pa
@@ -177,6 +178,22 @@ def test_row_is_the_old_one(store, summing):
     properties = dict(new.properties)
     properties.pop("build_key")
     assert properties == {"team": "search", "recompute_plan": "p", "recompute_of": name}
+
+
+def test_claims(store, plan, names, summing):
+    """FORMAT, "Recompute": the named table is claimed for its plan, the others for themselves."""
+    report = run(store, plan, summing)
+    rows = {
+        label: store.catalog.get_result_table(report.recomputed[names[label]]) for label in "ab"
+    }
+    anchor = ["docs", "1", "source_version"]
+    named = [rows["a"].definition_hash, [anchor], "recompute_plan", plan.plan_id, names["a"]]
+    [edge] = rows["b"].input_anchors
+    other = [rows["b"].definition_hash, [edge.to_dict()]]
+    for label, identity in (("a", named), ("b", other)):
+        text = json.dumps(identity, sort_keys=True, separators=(",", ":"))
+        key = hashlib.sha256(text.encode()).hexdigest()
+        assert rows[label].properties["build_key"] == key
 
 
 def test_recomputed_table_is_recomputed(store, names, summing):
