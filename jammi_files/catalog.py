@@ -24,6 +24,7 @@ from jammi_files.errors import (
     InvalidInputError,
     JammiFilesError,
     StateError,
+    VersionNotFoundError,
 )
 from jammi_files.history import CommitInfo, find_version_at, read_history
 from jammi_files.log import Log
@@ -357,7 +358,11 @@ class Catalog(Upkeep):
         known = self._shared.log.known
         everything = known.runs.segments
         merging = [segment for segment in everything if segment.info in crowd]
-        merged = merge_segments(merging, everything)
+        try:
+            merged = merge_segments(merging, everything)
+        except VersionNotFoundError:  # vacuum deleted them: a newer version lists others
+            self._shared.log.head()
+            return False
         if merged is not None:
             self._shared.codec.save(merged)
         swapped = self._shared.log.commit(

@@ -194,10 +194,9 @@ class Log(Generic[S, D]):
         for attempt in range(MAX_ATTEMPTS):
             started = time.monotonic()
             with self._locked(ticket):
-                self._queue.take(
-                    ticket
-                )  # only now: all who came while others held the lock share it
-                if self._append(self._apply_all(ticket.batch, attempt)):
+                # Only now: all who came while others held the lock share it.
+                self._queue.take(ticket)
+                if self._try(ticket.batch, attempt):
                     for each in ticket.batch:
                         each.answered = True
                     return
@@ -208,6 +207,23 @@ class Log(Generic[S, D]):
                 time.sleep(random.uniform(0, min(4.0, latency * 2**attempt)))  # noqa: S311 - jitter
         msg = f"other writers won {attempt + 1} times in a row; nothing was applied, retry safely"
         raise ConflictError(msg)
+
+    def _try(self, batch: list[Ticket], attempt: int) -> bool:
+        """Apply a batch and append it; False if it has to be done again.
+
+        So it is also where vacuum has deleted what the attempt stood on: it was not the newest.
+        """
+        stood_on = self._head.version
+        try:
+            draft = self._apply_all(batch, attempt)
+            retired = any(isinstance(each.error, VersionNotFoundError) for each in batch)
+            if retired and self._advance().version > stood_on:
+                return False
+            return self._append(draft)
+        except VersionNotFoundError:
+            if self._advance().version > stood_on:
+                return False
+            raise
 
     def _apply_all(self, batch: list[Ticket], attempt: int) -> D:
         """Apply a batch to the newest state.
