@@ -47,6 +47,7 @@ class LocalStorage(Storage):
         self.root = os.path.abspath(os.fspath(root))
         self._fsync = durability == "fsync"
         self._durability = durability
+        self._peeked = "", ""  # the last key and its path: a reader asks for one again and again
         self._lock = _ProcessLock(self._path("_catalog/lock"))
         if Path(self.root).exists() and not Path(self.root).is_dir():
             msg = f"root '{self.root}' is a file; expected a directory"
@@ -58,6 +59,18 @@ class LocalStorage(Storage):
     def read(self, key: str) -> bytes:
         with _translated("read", self._path(key)) as path, io.FileIO(path) as file:
             return file.readall()
+
+    def peek(self, key: str) -> bytes | None:
+        peeked = self._peeked
+        if key != peeked[0]:
+            self._peeked = peeked = key, self._path(key)
+        try:
+            os.stat(peeked[1])  # tells the usual answer, None, sooner than opening
+        except FileNotFoundError:
+            return None
+        except OSError:
+            pass  # reading words it
+        return super().peek(key)
 
     def size(self, key: str) -> int | None:
         try:

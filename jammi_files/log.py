@@ -9,6 +9,7 @@ never reused: a retired version keeps its name with an empty body.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import random
 import re
@@ -112,8 +113,10 @@ class Log(Generic[S, D]):
 
         ``max_staleness`` is in seconds; 0 always checks.
         """
+        if not max_staleness:
+            return self._advance()
         now = time.monotonic()
-        if max_staleness > 0 and now - self._checked_at < max_staleness:
+        if now - self._checked_at < max_staleness:
             return self._head
         state = self._advance()
         self._checked_at = now
@@ -370,6 +373,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_threads)
 
 
+@functools.lru_cache(64)
 def key_of(version: int) -> str:
     """Return the key of a version's object."""
     return f"{PREFIX}/{version // GROUP:017d}/{version:020d}.parquet"

@@ -325,6 +325,16 @@ def require_sound(record: ResultTableRecord) -> ResultTableRecord:
 
 def find_damage(record: ResultTableRecord) -> str | None:
     """Say what makes the record unreadable, or None; other rows are not affected (`B037`)."""
+    if (
+        not record.input_anchors
+        and (
+            record.task.__class__,
+            record.kind.__class__,
+            record.status.__class__,
+        )
+        == _SOUND
+    ):
+        return None
     for column, enum in ENUM_COLUMNS.items():
         value = getattr(record, column)
         if not isinstance(value, enum):
@@ -341,6 +351,7 @@ ENUM_COLUMNS: dict[str, type[_StoredEnum]] = {
     "kind": ResultTableKind,
     "status": ResultTableStatus,
 }
+_SOUND = tuple(ENUM_COLUMNS.values())
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401 - any column's value

@@ -21,6 +21,9 @@ from jammi_files.segment import Segment, load_all, load_for
 _SMALL = 4096
 """Rows of a new segment up to which its names are looked up one by one in the others."""
 
+_HOT = 8192
+"""Rows found by name that are kept at hand; when there are more, all are let go."""
+
 INDEXED: dict[str, Callable[[ResultTableRecord], Iterable[str | None]]] = {
     "source_id": lambda record: (record.source_id,),
     "derived_from": lambda record: (record.derived_from,),
@@ -40,6 +43,7 @@ class Runs:
         self._before = before if before is not None and "hidden" in before.__dict__ else None
         self._is_loaded = False
         self._is_far = any(segment.is_far for segment in self.segments)
+        self._hot: dict[str, Row] = {}
 
     def load(self) -> None:
         """Bring every row into memory, as whoever looks at all segments does."""
@@ -49,6 +53,14 @@ class Runs:
 
     def lookup(self, name: str) -> Row | None:
         """Return the newest row of that name, be it a tombstone."""
+        row = self._hot.get(name)
+        if row is None and (row := self._search(name)) is not None:
+            if len(self._hot) >= _HOT:
+                self._hot.clear()
+            self._hot[name] = row
+        return row
+
+    def _search(self, name: str) -> Row | None:
         if self._is_far:  # near by, an older segment is better not read if a newer one answers
             load_for(name, self.segments)
         best: Row | None = None
