@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
 import pyarrow as pa
@@ -205,6 +205,15 @@ class CatalogCodec:
         segments, inline = draft.runs(), draft.inline()
         if len(inline) > manifest.INLINE_ROWS:
             inline = _flush(draft, inline, segments)
+        data, state = self._encode(draft, segments, inline)
+        if len(data) > manifest.INLINE_BYTES and inline:  # few rows, but huge ones
+            segments = [*state.runs.segments, _segment_of(inline.values())]
+            data, state = self._encode(draft, segments, {})
+        return data, state
+
+    def _encode(
+        self, draft: Draft, segments: list[Segment], inline: dict[str, Row]
+    ) -> tuple[bytes, Snapshot]:
         grown = len(segments) > len(draft.base.runs.segments)
         segments, merge_due = _merge_small(segments)
         for segment in segments:
@@ -270,10 +279,13 @@ def merge_segments(merging: Sequence[Segment], everything: Sequence[Segment]) ->
 def _flush(draft: Draft, inline: dict[str, Row], segments: list[Segment]) -> dict[str, Row]:
     """Turn inline rows into a segment: all of them, or all but this change if that is small."""
     rest = {} if len(draft.changes) > manifest.INLINE_ROWS else draft.changes
-    run = [row for name, row in inline.items() if name not in rest]
-    table = with_dictionaries(table_of(run))
-    segments.append(new_segment(table.sort_by("table_name").combine_chunks()))
+    segments.append(_segment_of(row for name, row in inline.items() if name not in rest))
     return dict(rest)
+
+
+def _segment_of(rows: Iterable[Row]) -> Segment:
+    table = with_dictionaries(table_of([*rows]))
+    return new_segment(table.sort_by("table_name").combine_chunks())
 
 
 def _inline_table(base: Snapshot, inline: dict[str, Row]) -> pa.Table:

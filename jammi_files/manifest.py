@@ -31,6 +31,9 @@ METADATA_KEY = b"jammi_files"
 INLINE_ROWS = 128
 """Rows that a manifest carries itself; one more turns them into a segment."""
 
+INLINE_BYTES = 8 * 2**20
+"""The size above which a manifest's rows become a segment, however few they are."""
+
 FAN_OUT = 8
 """Segments of one level that are merged into one of the next."""
 

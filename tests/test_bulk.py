@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pyarrow as pa
 import pytest
 from support.files import listing
@@ -15,6 +17,8 @@ from jammi_files import (
     TableNotFoundError,
     manifest,
 )
+from jammi_files.draft import SEGMENTS
+from jammi_files.log import key_of
 from jammi_files.schema import RECORD_FIELDS, SCHEMA
 from jammi_files.validation import LONGEST_TABLE_NAME
 
@@ -328,3 +332,18 @@ def test_unsorted_batch(catalog):
     assert all(opened.get_result_table(name).table_name == name for name in names[::37])
     by_age = [r.table_name for r in opened.find_result_tables("docs")]
     assert by_age == names
+
+
+def test_rows_too_large_for_a_manifest(catalog, monkeypatch):
+    """A few huge rows become a segment: no commit makes a manifest that readers would refuse."""
+    monkeypatch.setattr(manifest, "INLINE_BYTES", 30_000)
+    monkeypatch.setattr(manifest, "MAX_MANIFEST_BYTES", 60_000)
+    for number in range(4):
+        huge = {"text": random.Random(number).randbytes(20_000).hex()}
+        catalog.create_result_table(**row(f"t{number}", properties=huge))
+        assert again(catalog).get_result_table(f"t{number}").properties == huge
+    catalog.create_result_table(**row("small"))
+    sizes = [catalog.storage.size(key_of(number)) for number in range(1, 6)]
+    assert max(sizes) < manifest.INLINE_BYTES
+    assert catalog.storage.list(SEGMENTS) != []
+    assert len(again(catalog).list_result_tables_by_status("building")) == 5
