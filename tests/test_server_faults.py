@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -17,7 +17,7 @@ import pytest
 from support.processes import run_together
 from support.servers import installs
 from support.servers.backends import FAST, HONEST
-from support.servers.controls import Chance, Controls, Fault, Rule
+from support.servers.controls import RANDOM_FAULTS, Chance, Controls, Fault, Rule
 from support.servers.dialects import Dialect
 from support.servers.faults import Hold
 from support.servers.gcs import GcsServer
@@ -31,6 +31,7 @@ from support.threads import begin
 LIMIT = 60.0
 
 FATES = [
+    (Fault.REFUSED_403, 403, False),
     (Fault.REFUSED_500, 500, False),
     (Fault.REFUSED_503, 503, False),
     (Fault.REFUSED_429, 429, False),
@@ -141,7 +142,7 @@ def test_chance_is_a_share_of_the_changes_and_repeats_itself(gcs_server):
     assert fates(2, 2) != first
     drawn = Counter(first)
     assert 30 <= 200 - drawn[None] <= 70
-    assert set(drawn) == {None, *(fault for fault, _, _ in FATES)}
+    assert set(drawn) == {None, *RANDOM_FAULTS}
     with gcs_server.faults.by_chance(Chance(1.0, 1, key="/x")):
         assert create(gcs_server, f"{url}/y", b"") == 200
         assert send(gcs_server, "GET", f"/storage/v1/b/{url[5:].partition('/')[0]}")[0] == 200
@@ -221,7 +222,7 @@ def test_a_stopped_server_is_gone():
     hold = Hold(server.faults._controls, server.faults._controls.add_rule(Rule(Fault.HELD_BEFORE)))
     held = begin(create, server, f"{url}/one", b"1")
     hold.wait()
-    server.stop()
+    begin(server.stop).result(LIMIT / 2)
     held.result(LIMIT)
     assert not process.is_alive()
     assert not is_listening(int(server.url.rpartition(":")[2]))
@@ -229,6 +230,7 @@ def test_a_stopped_server_is_gone():
 
 _VICTIM = """
 import sys
+from multiprocessing import active_children
 sys.path.insert(0, sys.argv[1])
 from support.servers.faults import Hold
 from support.servers.gcs import GcsServer
@@ -239,6 +241,7 @@ if __name__ == "__main__":
     command = [sys.executable, "-m", "http.server", "--bind", "127.0.0.1", "{port}"]
     program = Listening(command, Path(sys.argv[2]) / "output")
     print(server.url.rpartition(":")[2], program.port, flush=True)
+    print(*(child.pid for child in active_children()), program._process.pid, flush=True)
     sys.stdin.read()
 """
 
@@ -252,20 +255,29 @@ def test_servers_end_with_the_process_that_started_them(tmp_path):
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )
-    ports = [int(port) for port in victim.stdout.readline().split()]
-    assert all(map(is_listening, ports))
-    victim.send_signal(signal.SIGKILL)
-    victim.communicate()
-    deadline = time.monotonic() + LIMIT
-    while any(map(is_listening, ports)):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    ports, children = ([int(word) for word in victim.stdout.readline().split()] for _ in "pc")
+    try:
+        assert all(map(is_listening, ports))
+        victim.kill()
+        deadline = time.monotonic() + LIMIT
+        while any(map(is_listening, ports)):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    finally:
+        victim.kill()
+        victim.wait()
+        victim.stdin.close()
+        victim.stdout.close()
+        for child in children:  # what this test is to prove needless
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
 
 
 class _Started:
     """Something that was started, and knows whether it has been stopped."""
 
     def __init__(self, directory):
+        self.stopped = threading.Event()
         self._program = Listening(
             [sys.executable, "-m", "http.server", "--bind", "127.0.0.1", "{port}"],
             directory / "output",
@@ -274,15 +286,16 @@ class _Started:
 
     def stop(self):
         self._program.stop()
+        self.stopped.set()
 
 
 def test_a_shared_server_is_started_once_and_stopped_last(tmp_path):
     """Its starter waits for everyone else who uses it; the next user starts another."""
-    starts = itertools.count()
+    started = []
 
     def start(directory):
-        next(starts)
-        return _Started(directory)
+        started.append(_Started(directory))
+        return started[-1]
 
     leave = {name: threading.Event() for name in "ab"}
     joined = {name: threading.Event() for name in "ab"}
@@ -291,22 +304,22 @@ def test_a_shared_server_is_started_once_and_stopped_last(tmp_path):
         with shared(tmp_path, start) as port:
             joined[name].set()
             leave[name].wait(LIMIT)
-            return port, is_listening(port)
+            return port
 
-    first = begin(use, "a")
-    joined["a"].wait(LIMIT)
-    second = begin(use, "b")
-    joined["b"].wait(LIMIT)
+    users = []
+    for name in "ab":
+        users.append(begin(use, name))
+        assert joined[name].wait(LIMIT)
     leave["a"].set()
+    assert not started[0].stopped.wait(0.5)  # it would be long since, if nobody waited
     leave["b"].set()
-    (port, _), (same, listening) = first.result(LIMIT), second.result(LIMIT)
+    port, same = [user.result(LIMIT) for user in users]
     assert port == same
-    assert listening
-    assert not is_listening(port)
+    assert started[0].stopped.is_set()
     (tmp_path / "port").write_text(str(port))  # as a killed starter leaves it
     with shared(tmp_path, start) as third:
         assert is_listening(third)
-    assert next(starts) == 2
+    assert len(started) == 2
 
 
 @pytest.mark.parametrize("server", HONEST, indirect=True)

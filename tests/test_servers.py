@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import os
 import re
+import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from support.servers.backends import CARELESS, FAST, HONEST, backends
 from support.servers.dialects import Dialect
-from support.servers.plain import send, split
+from support.servers.gcs import GcsAnswer
+from support.servers.messages import Request
+from support.servers.plain import SIGNED, send, split
+from support.servers.s3 import MotoAnswer
 
 RACES, WRITERS = 100, 16
+HASTY_WRITERS = 8
+LIMIT = 60.0
 CARELESS_RACES = 5
 PART = 5 << 20  # bytes; the least that S3 takes for a part that is not the last
 
@@ -47,6 +54,45 @@ def test_of_16_creators_all_win_where_preconditions_are_ignored(server):
     fs = server.filesystem()
     for race in range(CARELESS_RACES):
         assert len(winners(fs, f"{url}/{race}")) == WRITERS
+
+
+@pytest.fixture
+def _hasty():
+    """Let threads change places as often as the interpreter can."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(interval)
+
+
+@pytest.mark.usefixtures("_hasty")
+@pytest.mark.parametrize("make", [MotoAnswer, GcsAnswer])
+def test_the_servers_of_ours_take_one_request_at_a_time(make):
+    """Called on 8 threads at once, without a network between them, one create wins."""
+    answer, dialect = make(), Dialect.GCS if make is GcsAnswer else Dialect.S3
+    begin_at = threading.Barrier(HASTY_WRITERS)
+    answer(_make_bucket(dialect))
+
+    def won(race):
+        begin_at.wait(LIMIT)
+        return answer(_create(dialect, race)).status == 200
+
+    with ThreadPoolExecutor(HASTY_WRITERS) as pool:
+        for race in range(RACES):
+            assert sum(pool.map(won, [race] * HASTY_WRITERS)) == 1
+
+
+def _make_bucket(dialect):
+    if dialect is Dialect.GCS:
+        return Request("POST", "/storage/v1/b", (), b'{"name": "bucket"}')
+    return Request("PUT", "/bucket", ())
+
+
+def _create(dialect, race):
+    if dialect is Dialect.GCS:
+        upload = "/upload/storage/v1/b/bucket/o?uploadType=media&ifGenerationMatch=0"
+        return Request("POST", f"{upload}&name={race}", (), b"data")
+    return Request("PUT", f"/bucket/{race}", (("If-None-Match", "*"), *SIGNED.items()), b"data")
 
 
 @pytest.mark.parametrize("server", FAST, indirect=True)

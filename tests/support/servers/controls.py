@@ -26,6 +26,7 @@ UNRECORDED = "x-unrecorded"
 class Fault(StrEnum):
     """What can happen to a request; a lost request is not a lost response."""
 
+    REFUSED_403 = "refused-403"
     REFUSED_500 = "refused-500"
     REFUSED_503 = "refused-503"
     REFUSED_429 = "refused-429"
@@ -60,8 +61,12 @@ _APPLIED = frozenset(
 )
 _LOST = frozenset({Fault.LOST_REQUEST, Fault.LOST_RESPONSE})
 
-RANDOM_FAULTS = tuple(fault for fault in Fault if not fault.value.startswith("held"))
-"""What goes wrong by chance: everything but being held."""
+RANDOM_FAULTS = tuple(
+    fault
+    for fault in Fault
+    if fault not in {Fault.HELD_BEFORE, Fault.HELD_AFTER, Fault.REFUSED_403}
+)
+"""What goes wrong by chance, and might go well the next time."""
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,21 @@ CHANGING = ("PUT", "POST", "PATCH", "DELETE")
 """The methods that can change what a server holds."""
 
 _S3_CODES = {
+    403: "AccessDenied",
     409: "ConditionalRequestConflict",
     429: "TooManyRequests",
     500: "InternalError",
     503: "ServiceUnavailable",
 }
-_GCS_REASONS = {409: "conflict", 429: "rateLimitExceeded", 500: "backendError", 503: "backendError"}
+_GCS_REASONS = {
+    403: "forbidden",
+    409: "conflict",
+    429: "rateLimitExceeded",
+    500: "backendError",
+    503: "backendError",
+}
 _AZURE_CODES = {
+    403: "AuthorizationPermissionMismatch",
     409: "SystemInUse",
     429: "TooManyRequests",
     500: "InternalError",
@@ -55,7 +63,7 @@ class Dialect(StrEnum):
         return request.without_headers("if-match", "if-none-match")
 
     def error(self, status: int) -> Response:
-        """Return the protocol's answer of that status: 409, 429, 500 or 503."""
+        """Return the protocol's answer of that status: 403, 409, 429, 500 or 503."""
         if self is Dialect.GCS:
             reason = _GCS_REASONS[status]
             errors = [{"reason": reason, "message": "injected", "domain": "global"}]

@@ -8,7 +8,7 @@ from urllib.parse import quote, urlsplit
 from support.servers.dialects import Dialect
 from support.servers.server import Server
 
-_SIGNED = {"Authorization": "AWS test:unchecked"}
+SIGNED = {"Authorization": "AWS test:unchecked"}
 """moto looks at no signature, but asks for one."""
 
 
@@ -22,7 +22,7 @@ def send(
     """Send one request; return the status and the body, or None if no answer came."""
     connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=60)
     try:
-        connection.request(method, target, body, _SIGNED | (headers or {}))
+        connection.request(method, target, body, SIGNED | (headers or {}))
         answer = connection.getresponse()
         return answer.status, answer.read()
     except (http.client.RemoteDisconnected, ConnectionError):
@@ -47,7 +47,7 @@ def read(server: Server, url: str) -> bytes | None:
     bucket, name = split(url)
     gcs = f"/storage/v1/b/{bucket}/o/{quote(name, safe='')}?alt=media"
     target = gcs if server.dialect is Dialect.GCS else f"/{bucket}/{quote(name)}"
-    answer = server.request("GET", target, headers=_SIGNED)
+    answer = server.request("GET", target, headers=SIGNED)
     return answer.body if answer.status == 200 else None
 
 
