@@ -16,6 +16,7 @@ import io
 import logging
 import os
 import re
+import stat
 import struct
 import time
 import uuid
@@ -129,9 +130,9 @@ class CacheFiles:
         """Open a sound entry and note its use."""
         try:
             with self._opened() as directory:
-                flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
-                file = io.FileIO(os.open(name, flags, dir_fd=directory))
-            entry = _Entry(file, name)
+                flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+                descriptor = os.open(name, flags, dir_fd=directory)
+            entry = _Entry(descriptor, name)
         except FileNotFoundError:
             return None
         except _DamageError as error:
@@ -142,7 +143,7 @@ class CacheFiles:
             return None
         now = time.time_ns()
         with contextlib.suppress(OSError):  # where nothing can be written, nothing is evicted
-            os.utime(file.fileno(), ns=(now, now))
+            os.utime(descriptor, ns=(now, now))
         return entry
 
     def _write(self, directory: int, name: str, parts: tuple[bytes, bytes]) -> None:
@@ -152,6 +153,8 @@ class CacheFiles:
             # Not synced: what a crash of the machine tears, the digests find.
             with open(os.open(temp, flags, 0o600, dir_fd=directory), "wb") as file:
                 file.writelines(parts)
+                now = time.time_ns()  # the system's own stamp may be older than the last use's
+                os.utime(file.fileno(), ns=(now, now))
             with contextlib.suppress(FileNotFoundError):  # evicted by another process already
                 os.rename(temp, name, src_dir_fd=directory, dst_dir_fd=directory)
         except BaseException:
@@ -188,8 +191,8 @@ class CacheFiles:
             for each in entries:
                 if _ENTRY.fullmatch(each.name):
                     with contextlib.suppress(FileNotFoundError):
-                        stat = each.stat(follow_symlinks=False)
-                        found.append((stat.st_mtime_ns, stat.st_size, each.name))
+                        known = each.stat(follow_symlinks=False)
+                        found.append((known.st_mtime_ns, known.st_size, each.name))
         total = sum(size for _, size, _ in found)
         for _, size, name in sorted(found):
             if total <= self._target:
@@ -211,10 +214,12 @@ class CacheFiles:
 class _Entry:
     """An open entry; every byte that it gives has been checked."""
 
-    def __init__(self, file: io.FileIO, name: str) -> None:
-        self._file = file
+    def __init__(self, descriptor: int, name: str) -> None:
+        """Take over the descriptor, to be closed also if this is no sound entry."""
+        self._descriptor: int | None = descriptor
         try:
-            size = os.fstat(file.fileno()).st_size
+            found = os.fstat(descriptor)
+            size = found.st_size if stat.S_ISREG(found.st_mode) else 0
             magic, self.length, bound = _TRAILER.unpack(
                 self._exactly(size - _TRAILER.size, _TRAILER.size)
             )
@@ -225,7 +230,7 @@ class _Entry:
             if _bind(name, self.length, self._digests) != bound:
                 raise _DamageError("it is not the entry of this name")
         except BaseException:
-            file.close()
+            self.close()
             raise
 
     def read_at(self, start: int, size: int) -> bytes:
@@ -245,7 +250,9 @@ class _Entry:
 
     def close(self) -> None:
         """Let go of the file."""
-        self._file.close()
+        if self._descriptor is not None:
+            descriptor, self._descriptor = self._descriptor, None
+            os.close(descriptor)
 
     def __enter__(self) -> Self:
         return self
@@ -255,9 +262,11 @@ class _Entry:
 
     def _exactly(self, start: int, size: int) -> bytes:
         """Read at a place; the file's own position, which a fork shares, is not used."""
+        if self._descriptor is None:
+            raise ValueError("read of a closed file")
         parts, left = [], size
         while left and start >= 0:
-            part = os.pread(self._file.fileno(), left, start)
+            part = os.pread(self._descriptor, left, start)
             if not part:
                 break
             parts.append(part)

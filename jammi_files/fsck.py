@@ -110,6 +110,9 @@ def fsck(catalog: Catalog, *, deep: bool = False) -> list[Finding]:
     ``deep`` digests every data object; otherwise existence and sidecars are checked. A live build
     is no finding.
     """
+    storage = catalog.storage.uncached()
+    if storage is not catalog.storage:  # what is lost there may still be kept here
+        catalog = Catalog(storage, scope=catalog.scope)
     findings: list[Finding] = []
     is_readable = True
     try:
