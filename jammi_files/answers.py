@@ -14,6 +14,7 @@ import pyarrow.dataset as ds
 from jammi_files import cache, explain, freshness, sweep
 from jammi_files.cache import Verify
 from jammi_files.descriptors import Descriptor
+from jammi_files.disk import CheckBytes
 from jammi_files.errors import InvalidInputError, StateError
 from jammi_files.evidence import Resolvers
 from jammi_files.explain import MissExplanation, StaleExplanation
@@ -59,7 +60,7 @@ class Answers(Funnel):
         current_definition: str | None = None,
         *,
         resolvers: Resolvers | None = None,
-        check_bytes: bool = True,
+        check_bytes: CheckBytes = True,
     ) -> Staleness:
         """Say whether a table still holds, and if not why (`B232` to `B245`).
 
@@ -71,14 +72,16 @@ class Answers(Funnel):
         ``unpinned_at_instant`` to the instant of its last change. None from it means that it cannot
         tell; `NotFoundError` or `FileNotFoundError`, that the source is gone.
 
-        With ``check_bytes`` each ancestor's data must exist (one stat) and its sidecar is read once
-        for digest and descriptor; without it a ready row is trusted, and an input is superseded
-        only by a result of the same definition hash.
+        ``check_bytes`` says how far the data of the ancestors is looked at, each once: with False
+        their ready rows are trusted; with ``"exists"`` the data must be there (one stat); with True
+        its sidecar must also attest what was read (one read more); with ``"size"`` it must also
+        end as a whole file of as many rows; with ``"digest"`` all of it is read.
 
         Raises:
             TableNotFoundError: no visible row has the name (`B240`).
             DependencyCycleError: the table is its own ancestor, or an ancestor is.
-            InvalidInputError: a resolver for an unknown kind, or one that returned no version.
+            InvalidInputError: another ``check_bytes``, a resolver for an unknown kind, or one that
+                returned no version.
         """
         return freshness.staleness(
             self.catalog.snapshot(),
@@ -93,7 +96,7 @@ class Answers(Funnel):
         self,
         *,
         resolvers: Resolvers | None = None,
-        check_bytes: bool = True,
+        check_bytes: CheckBytes = "exists",
         executor: Executor | None = None,
     ) -> pa.Table:
         """Judge the inputs of every visible ready table in one pass, oldest first.
@@ -101,11 +104,14 @@ class Answers(Funnel):
         Columns: ``table_name``, ``staleness`` (as in `staleness`, definitions not compared),
         ``reasons`` (``reason``, ``source``, ``recorded``, ``current``, ``newer``, ``ancestor``),
         ``unpinned``, ``explanation``. What an input passes on is one reason ``ancestor_stale`` with
-        the input as ``source`` and as ``ancestor`` the result that has the cause. Storage is
-        asked only with ``check_bytes``, once per distinct parent; ``executor`` does that at once.
+        the input as ``source`` and as ``ancestor`` the result that has the cause. Storage is asked
+        as `staleness` says, once per distinct parent and per result that would replace one, never
+        per table; in a bucket one listing of the root answers whether many are there. ``executor``
+        asks at once.
 
         Raises:
             DependencyCycleError: a table is its own ancestor.
+            InvalidInputError: as `staleness`.
         """
         return sweep.staleness_all(
             self.catalog.snapshot(),
@@ -121,7 +127,7 @@ class Answers(Funnel):
         current_definition: str | None = None,
         *,
         resolvers: Resolvers | None = None,
-        check_bytes: bool = True,
+        check_bytes: CheckBytes = True,
     ) -> StaleExplanation:
         """Say in words why a table holds or not: `explain_stale` for a name."""
         verdict = self.staleness(
@@ -136,7 +142,7 @@ class Answers(Funnel):
         env: MaterializationEnv | None = None,
         *,
         resolvers: Resolvers | None = None,
-        check_bytes: bool = True,
+        check_bytes: CheckBytes = True,
     ) -> StaleExplanation:
         """Say why a table holds or not, and which fields of its definition changed.
 

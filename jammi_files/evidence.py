@@ -1,19 +1,18 @@
 """What is known of an input now: its row, its bytes, a newer one of its kind, a resolver's word.
 
-Each question is asked once, however many results have the input. The disk is looked at only if
-asked: one stat and one sidecar for each input that is a result, and one sidecar for each definition
-that could have made the same output in another environment.
+Each question is asked once, however many results have the input, and the disk is looked at only as
+far as the caller wants (`disk`).
 """
 
 from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Executor
+from typing import NamedTuple
 
-from jammi_files.artifacts import Artifacts
+from jammi_files.disk import Disk, Found
 from jammi_files.errors import InvalidInputError, NotFoundError
-from jammi_files.known import READY, Disk, Known, Pin, Rows
+from jammi_files.known import READY, Known, Pin, Rows
 from jammi_files.reasons import (
     CurrentAnchor,
     InputAdvanced,
@@ -23,7 +22,7 @@ from jammi_files.reasons import (
     OpenInput,
 )
 from jammi_files.schema import AnchorKind
-from jammi_files.successors import Siblings
+from jammi_files.successors import Outputs, Question
 from jammi_files.timestamps import parse_instant
 
 Resolver = Callable[[str], "str | int | dt.datetime | CurrentAnchor | None"]
@@ -33,40 +32,87 @@ Resolvers = Mapping[AnchorKind, Resolver] | Mapping[str, Resolver]
 """Resolvers by the kind of anchor that they decide."""
 
 
+class Judged(NamedTuple):
+    """What was found of the inputs of one result, in anchor order."""
+
+    reasons: list[InputReason]
+    open: list[OpenInput]
+
+
 class Evidence:
     """Answers about the inputs of results at one version, each found once."""
 
-    def __init__(
-        self, rows: Rows, resolvers: Resolvers | None, artifacts: Artifacts | None
-    ) -> None:
-        """Take what to ask; without ``artifacts`` nothing is looked at on disk."""
+    def __init__(self, rows: Rows, resolvers: Resolvers | None, disk: Disk | None) -> None:
+        """Take what to ask; without ``disk`` nothing is looked at there."""
         self._rows = rows
         self._resolvers = checked_resolvers(resolvers)
-        self._disk = None if artifacts is None else Disk(artifacts)
-        self._parents: dict[str, CurrentAnchor | None] = {}
-        self._settled: set[Pin] = set()
+        self._disk = disk
+        self._outputs = Outputs(rows, disk)
+        self._found: dict[Pin, InputReason | OpenInput | Known | None] = {}
+        self._superseded: dict[tuple[str, str], InputSuperseded] = {}
         self._versions: dict[tuple[str, str], CurrentAnchor] = {}
-        self._siblings: dict[tuple[str, ...], Siblings] = {}
 
-    def look_at(self, parents: Iterable[Known], executor: Executor | None) -> None:
-        """Look at these results on disk, all at once on an executor; nothing if not asked to."""
-        if self._disk is not None:
-            self._disk.look_at(list(parents), executor)
+    def judge_all(self, results: Iterable[Known]) -> dict[str, Judged]:
+        """Judge the inputs of each result; one without a contract has none that are known."""
+        found = self._found
+        suspect: dict[str, list[InputReason | OpenInput | Known]] = {}
+        judged: dict[str, Judged] = {}
+        questions: dict[str, Question] = {}
+        for result in results:
+            judged[result.table_name] = _NOTHING
+            for pin in result.pins or ():
+                if pin not in found:
+                    found[pin] = self._look_at(pin)
+                about = found[pin]
+                if about is not None:
+                    suspect.setdefault(result.table_name, []).append(about)
+                    if isinstance(about, Known):
+                        question = questions.setdefault(about.table_name, Question(about, []))
+                        question.made_from_it.append(result)
+        newer = self._outputs.newer(questions.values())
+        for name, about_pins in suspect.items():
+            judged[name] = self._judged(name, about_pins, newer)
+        return judged
 
-    def judge(self, judged: Known, pin: Pin) -> InputReason | OpenInput | None:
-        """Say what is wrong with one input of a result; None if nothing is."""
-        if pin.kind != AnchorKind.RESULT_DIGEST:
+    def _judged(
+        self,
+        name: str,
+        about_pins: Iterable[InputReason | OpenInput | Known],
+        newer: Mapping[tuple[str, str], str],
+    ) -> Judged:
+        judged = Judged([], [])
+        for about in about_pins:
+            if isinstance(about, OpenInput):
+                judged.open.append(about)
+            elif not isinstance(about, Known):
+                judged.reasons.append(about)
+            else:
+                found = newer.get((about.table_name, name))
+                if found is not None:
+                    judged.reasons.append(self._say_superseded(about.table_name, found))
+        return judged
+
+    def _say_superseded(self, source: str, newer: str) -> InputSuperseded:
+        key = (source, newer)
+        if key not in self._superseded:  # many results share it
+            self._superseded[key] = InputSuperseded(source, newer)
+        return self._superseded[key]
+
+    def _look_at(self, pin: Pin) -> InputReason | OpenInput | Known | None:
+        """Say what is wrong with an input for every result; the input itself if that depends."""
+        if pin.kind != _RESULT:
             return self._judge_version(pin)
-        if pin in self._settled:  # nothing is wrong with it for any result
-            return None
-        now = self._parent(pin.source)
-        if now is not None:
-            if now.is_vanished:
-                return InputVanished(pin.source, now.why)
-            if now.value != pin.anchor:
-                return InputAdvanced(pin.source, pin.anchor, str(now.value))
-        newer = self._newer(pin, judged)
-        return None if newer is None else InputSuperseded(pin.source, newer)
+        known = self._rows.get(pin.source)
+        if known is None:
+            return InputVanished(pin.source, "there is no such result here")
+        if known.status != READY:
+            return InputVanished(pin.source, f"its row is {known.status}")
+        now = Found(known.artifact_digest) if self._disk is None else self._disk.find(known)
+        if now.digest is None and now.why:
+            return InputVanished(pin.source, now.why)
+        if now.digest not in (None, pin.anchor):
+            return InputAdvanced(pin.source, pin.anchor, str(now.digest))
+        return None if self._outputs.is_newest(known) else known
 
     def _judge_version(self, pin: Pin) -> InputReason | OpenInput | None:
         key = (pin.kind, pin.source)
@@ -80,25 +126,6 @@ class Evidence:
         if now.value == pin.anchor or _not_since(pin, now.value):
             return None
         return InputAdvanced(pin.source, pin.anchor, now.value)
-
-    def _parent(self, name: str) -> CurrentAnchor | None:
-        """Return the state of a result; None if it is ready and its bytes are not to be seen."""
-        if name not in self._parents:
-            self._parents[name] = self._find_parent(name)
-        return self._parents[name]
-
-    def _find_parent(self, name: str) -> CurrentAnchor | None:
-        known = self._rows.get(name)
-        if known is None:
-            return CurrentAnchor.vanished("there is no such result here")
-        if known.status != READY:
-            return CurrentAnchor.vanished(f"its row is {known.status}")
-        if self._disk is None:
-            return None
-        digest = self._disk.digest(known)
-        if digest is None:
-            return CurrentAnchor.vanished("its row is ready, but its bytes are gone")
-        return CurrentAnchor.at(AnchorKind.RESULT_DIGEST, digest)
 
     def _resolve(self, kind: str, source: str) -> CurrentAnchor:
         resolver = self._resolvers.get(kind)
@@ -114,17 +141,11 @@ class Evidence:
             return answer
         return CurrentAnchor.at(AnchorKind(kind), version_text(kind, source, answer))
 
-    def _newer(self, pin: Pin, judged: Known) -> str | None:
-        known = self._rows.get(pin.source)
-        if known is None or not known.is_attested:
-            return None
-        siblings = self._siblings.get(known.logical)
-        if siblings is None:
-            siblings = self._siblings[known.logical] = Siblings(self._rows, known, self._disk)
-        if siblings.is_newest(known):
-            self._settled.add(pin)
-            return None
-        return siblings.newer(known, judged)
+
+_NOTHING = Judged([], [])
+"""Shared by all that nothing was found of."""
+
+_RESULT = AnchorKind.RESULT_DIGEST.value
 
 
 def checked_resolvers(resolvers: Resolvers | None) -> dict[str, Resolver]:

@@ -1,115 +1,260 @@
-"""What was made after what: the results of one output, and the newest that could replace one."""
+"""What was made again: the results of one output, and the newest that could replace one as input.
+
+Results of one source, kind, task and model are of one output if their descriptors are equal, in
+whatever environment they were produced. All questions about one snapshot are answered together:
+each asks whether a newer result descends from the one that is judged, and `descent` answers
+thousands of these in one walk.
+"""
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
 from itertools import islice
+from typing import NamedTuple
 
-from jammi_files.known import Disk, Known, Rows, parents
+from jammi_files.descent import Descent
+from jammi_files.disk import Disk
+from jammi_files.known import Known, Rows
 from jammi_files.scope import Scope, TenantId
 
 DEFINITIONS = 64
-"""Definitions of one source, kind, task and model whose descriptors are compared, newest first."""
+"""Rows without descriptor digest whose sidecars are read for it, for each shape of a group."""
+
+FIRST_CHUNK = 64
+"""The newest results of an output that are tried first; four times as many each time after."""
+
+BLOCK_BITS = 4096
+"""Results that one walk tells apart: bounds the memory of a walk at 512 bytes for each row."""
 
 
-class Siblings:
-    """The ready results of one source, kind, task and model, by descriptor, newest first.
+class Question(NamedTuple):
+    """A result that has a newer one of its output, and what was made from it."""
 
-    Rows do not hold the descriptor. Equal definition hashes mean equal descriptors; of unequal ones
-    (another engine, device or model file) the sidecars decide, one read per hash, if disk may be
-    looked at and the columns that a descriptor decides are equal too.
-    """
+    known: Known
+    made_from_it: list[Known]
 
-    def __init__(self, rows: Rows, known: Known, disk: Disk | None) -> None:
+
+class Outputs:
+    """The ready results by output, newest last, as far as anybody asks for one of them."""
+
+    def __init__(self, rows: Rows, disk: Disk | None) -> None:
         self._rows, self._disk = rows, disk
-        siblings = [each for each in rows.siblings(known) if each.is_attested]
-        siblings.sort(key=_age, reverse=True)
-        self._identity = {} if disk is None else _descriptors(siblings, disk)
-        self._members: dict[object, list[Known]] = {}
-        for each in siblings:
-            self._members.setdefault(self._of(each), []).append(each)
-        self._floor = min((each.age for each in siblings), default=known.age)
-        self._heads: dict[tuple[object, str | None], list[Known]] = {}
-        self._above: dict[str, set[str]] = {}
-
-    def newer(self, known: Known, judged: Known) -> str | None:
-        """Return the newest of the output of ``known`` that ``judged`` could be made from instead.
-
-        It is one that the owner of ``judged`` sees, whose bytes are there (if they may be looked
-        at), and that does not derive from ``judged``: an increment derives from what it replaces,
-        and that does not make its own parts stale.
-        """
-        for head in self._newest(self._output(known), judged.tenant_id):
-            if head.age <= known.age:
-                return None
-            if judged.table_name not in self._ancestors(head) and self._is_there(head):
-                return head.table_name
-        return None
+        self._groups: dict[tuple[str, ...], _Group] = {}
 
     def is_newest(self, known: Known) -> bool:
-        """Say whether there is nothing newer of the output for anybody."""
-        return self._members[self._output(known)][0] is known
+        """Say whether there is nothing newer of the output of a result, for anybody."""
+        members = self._members(known)
+        return not members or members[-1].age <= known.age
 
-    def _is_there(self, head: Known) -> bool:
-        return self._disk is None or self._disk.digest(head) is not None
+    def newer(self, questions: Iterable[Question]) -> dict[tuple[str, str], str]:
+        """Return the newest result that something could be made from instead.
 
-    def _newest(self, identity: object, owner: str | None) -> list[Known]:
-        """Return the results of an output from which no other of them derives, newest first."""
-        key = (identity, owner)
-        if key not in self._heads:
-            scope = Scope(None if owner is None else TenantId(owner))
-            seen: set[str] = set()
-            self._heads[key] = []
-            for each in self._members[identity]:
-                if scope.sees(each.tenant_id) and each.table_name not in seen:
-                    self._heads[key].append(each)
-                    self._climb(each, seen)
-        return self._heads[key]
+        The keys are the names of what it was made from and of itself; where there is no such
+        result there is no key. It is one that the owner sees, whose bytes are there (if they may be
+        looked at), which does not descend from what is judged and from which no other of its output
+        descends: an increment descends from what it replaces, and that does not make its own parts
+        stale.
+        """
+        searches = list(self._searches(questions))
+        found: dict[tuple[str, str], str] = {}
+        size = FIRST_CHUNK
+        while searches:
+            for search in searches:
+                search.take(size)
+            descent = Descent(self._rows, (each for s in searches for each in s.chunk))
+            for block in _blocks(searches):
+                marks = descent.spread(dict(_bits(block)))
+                shift = 0
+                for search in block:
+                    found.update(search.settle(marks, shift, self._is_usable))
+                    shift += len(search.chunk)
+            searches = [search for search in searches if search.is_open]
+            size = min(4 * size, BLOCK_BITS)
+        return found
 
-    def _ancestors(self, head: Known) -> set[str]:
-        if head.table_name not in self._above:
-            self._above[head.table_name] = self._climb(head, set())
-        return self._above[head.table_name]
+    def _searches(self, questions: Iterable[Question]) -> Iterator[_Search]:
+        asked: dict[int, tuple[list[Known], list[Question]]] = {}
+        for question in questions:
+            members = self._members(question.known)
+            asked.setdefault(id(members), (members, []))[1].append(question)
+        for members, about in asked.values():
+            oldest = min(question.known.age for question in about)
+            yield _Search(members[_position_after(members, oldest) :], about)
 
-    def _climb(self, start: Known, seen: set[str]) -> set[str]:
-        """Add to ``seen`` a result and its ancestors as far as they are younger than the group."""
-        seen.add(start.table_name)
-        waiting = [start]
-        while waiting:
-            for parent in parents(self._rows, waiting.pop()):
-                if parent.table_name not in seen and parent.age >= self._floor:
-                    seen.add(parent.table_name)
-                    waiting.append(parent)
-        return seen
+    def _is_usable(self, known: Known) -> bool:
+        return self._disk is None or self._disk.is_usable(known)
 
-    def _of(self, known: Known) -> object:
-        return self._identity.get(known.definition_hash, known.definition_hash)
-
-    def _output(self, known: Known) -> object:
-        """Return what its members are listed by, also for one older than `DEFINITIONS` others."""
-        if (
-            self._disk is not None
-            and self._identity
-            and known.definition_hash not in self._identity
-        ):
-            descriptor = self._disk.descriptor(known)
-            if descriptor in self._members:
-                return descriptor
-        return self._of(known)
+    def _members(self, known: Known) -> list[Known]:
+        group = self._groups.get(known.logical)
+        if group is None:
+            group = self._groups[known.logical] = _Group(self._rows.siblings(known), self._disk)
+        return group.members(known)
 
 
-def _descriptors(siblings: list[Known], disk: Disk) -> dict[str | None, bytes]:
-    """Return the descriptor of each definition hash that could share one with another hash."""
-    shapes: dict[object, dict[str | None, Known]] = {}
-    for known in siblings:
-        shapes.setdefault(known.shape, {}).setdefault(known.definition_hash, known)
-    found: dict[str | None, bytes] = {}
+class _Group:
+    """The ready results of one source, kind, task and model, by output, oldest first."""
+
+    def __init__(self, siblings: Iterable[Known], disk: Disk | None) -> None:
+        self._disk = disk
+        attested = sorted((each for each in siblings if each.is_attested), key=_age)
+        self._outputs = _descriptors(attested, disk)
+        self._members: dict[str | None, list[Known]] = {}
+        for each in attested:
+            self._members.setdefault(self._output(each), []).append(each)
+
+    def members(self, known: Known) -> list[Known]:
+        """Return the results of the output of one, which may be older than `DEFINITIONS` others."""
+        if not known.is_attested:
+            return []
+        output = self._output(known)
+        if output == known.definition_hash and self._disk is not None and len(self._members) > 1:
+            output = self._disk.descriptor(known) or output
+        return self._members.get(output, [])
+
+    def _output(self, known: Known) -> str | None:
+        hashed = known.definition_hash
+        return known.descriptor_digest or self._outputs.get(hashed, hashed)
+
+
+class _Search:
+    """What was asked about one output, and those of its results that were not looked at yet."""
+
+    def __init__(self, members: list[Known], questions: list[Question]) -> None:
+        self._members = members
+        self._questions = questions
+        self._replaced: dict[str | None, set[str]] = {}
+        self.chunk: list[Known] = []
+
+    @property
+    def is_open(self) -> bool:
+        """True while a question is left, and a result that may answer it."""
+        return bool(self._questions and self._members)
+
+    def take(self, size: int) -> None:
+        """Take the newest results that are left as the next to look at."""
+        self.chunk, self._members = self._members[-size:], self._members[:-size]
+
+    def settle(
+        self, marks: Callable[[str], int], shift: int, is_usable: Callable[[Known], bool]
+    ) -> Iterator[tuple[tuple[str, str], str]]:
+        """Yield the answers that the chunk gives; bit 0 of its oldest is bit ``shift`` of marks."""
+        whole = (1 << len(self.chunk)) - 1
+
+        def descendants(name: str) -> int:
+            return marks(name) >> shift & whole
+
+        @cache
+        def newest(fit: int) -> str | None:
+            found = (each for each in _newest_first(self.chunk, fit) if is_usable(each))
+            return next((each.table_name for each in found), None)
+
+        heads = {owner: self._heads(owner, descendants) for owner in self._owners()}
+        questions, self._questions = self._questions, []
+        for known, made_from_it in questions:
+            first = _position_after(self.chunk, known.age)
+            later = whole >> first << first
+            left: list[Known] = []
+            for judged in made_from_it:
+                name = judged.table_name
+                answer = newest(heads[judged.tenant_id] & later & ~descendants(name))
+                if answer is not None:
+                    yield (known.table_name, name), answer
+                elif not first:  # all of the chunk is newer, so what comes before it may be too
+                    left.append(judged)
+            if left:
+                self._questions.append(Question(known, left))
+        self._leave_out(descendants)
+
+    def _owners(self) -> set[str | None]:
+        return {each.tenant_id for question in self._questions for each in question.made_from_it}
+
+    def _heads(self, owner: str | None, descendants: Callable[[str], int]) -> int:
+        """Return which of the chunk an owner sees and no other that it sees descends from."""
+        visible = self._visible(owner)
+        replaced = self._replaced.get(owner, ())
+        heads = 0
+        for position, each in enumerate(self.chunk):
+            bit = 1 << position
+            is_head = not descendants(each.table_name) & visible & ~bit
+            if visible & bit and is_head and each.table_name not in replaced:
+                heads |= bit
+        return heads
+
+    def _visible(self, owner: str | None) -> int:
+        scope = Scope(None if owner is None else TenantId(owner))
+        seen = (scope.sees(each.tenant_id) << at for at, each in enumerate(self.chunk))
+        return sum(seen)
+
+    def _leave_out(self, descendants: Callable[[str], int]) -> None:
+        """Drop what every owner who still asks sees replaced by a result of the chunk."""
+        if not self.is_open:
+            return
+        for owner in self._owners():
+            visible = self._visible(owner)
+            replaced = self._replaced.setdefault(owner, set())
+            replaced.update(
+                each.table_name for each in self._members if descendants(each.table_name) & visible
+            )
+        everywhere = set.intersection(*(self._replaced[owner] for owner in self._owners()))
+        self._members = [each for each in self._members if each.table_name not in everywhere]
+
+
+def _descriptors(attested: Sequence[Known], disk: Disk | None) -> dict[str | None, str]:
+    """Return the descriptor's digest of each definition hash that could share it with another.
+
+    Rows say it of their own hash. Of the others the sidecars are asked, newest first, if disk may
+    be looked at, and if the columns that a descriptor decides are equal to those of another hash.
+    """
+    known = {
+        each.definition_hash: each.descriptor_digest
+        for each in attested
+        if each.descriptor_digest is not None
+    }
+    if disk is None or all(each.definition_hash in known for each in attested):
+        return known
+    shapes: dict[tuple[object, ...], dict[str | None, Known]] = {}
+    for each in reversed(attested):
+        shapes.setdefault(each.shape, {}).setdefault(each.definition_hash, each)
     for by_hash in shapes.values():
-        for hashed, known in islice(by_hash.items(), DEFINITIONS if len(by_hash) > 1 else 0):
-            descriptor = disk.descriptor(known)
-            if descriptor is not None:
-                found[hashed] = descriptor
-    return found
+        unknown = (each for hashed, each in by_hash.items() if hashed not in known)
+        for each in islice(unknown, DEFINITIONS if len(by_hash) > 1 else 0):
+            digest = disk.descriptor(each)
+            if digest is not None:
+                known[each.definition_hash] = digest
+    return known
 
 
-def _age(known: Known) -> tuple[int | str, str]:
+def _blocks(searches: Sequence[_Search]) -> Iterator[list[_Search]]:
+    """Yield searches in groups whose chunks have at most `BLOCK_BITS` results together."""
+    block: list[_Search] = []
+    bits = 0
+    for search in searches:
+        if block and bits + len(search.chunk) > BLOCK_BITS:
+            yield block
+            block, bits = [], 0
+        block.append(search)
+        bits += len(search.chunk)
+    yield block
+
+
+def _bits(block: Iterable[_Search]) -> Iterator[tuple[str, int]]:
+    everything = (each for search in block for each in search.chunk)
+    for position, each in enumerate(everything):
+        yield each.table_name, 1 << position
+
+
+def _newest_first(chunk: Sequence[Known], fit: int) -> Iterator[Known]:
+    while fit:
+        position = fit.bit_length() - 1
+        yield chunk[position]
+        fit ^= 1 << position
+
+
+def _position_after(members: Sequence[Known], age: tuple[int, str]) -> int:
+    return bisect_right(members, age, key=_age)
+
+
+def _age(known: Known) -> tuple[int, str]:
     return known.age

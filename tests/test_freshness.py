@@ -188,7 +188,9 @@ def test_advanced(store, root, parent, child):
     path.write_text(path.read_text().replace(digest, "cd" * 32))
     expected = InputAdvanced(parent, digest, "cd" * 32)
     assert store.staleness(child, hashed("graph")) == Stale((expected,))
-    assert row(store, child)["reasons"][0]["current"] == "cd" * 32
+    [reason] = row(store, child, check_bytes=True)["reasons"]
+    assert reason["current"] == "cd" * 32
+    assert store.staleness(child, check_bytes="exists").ok  # the row's own word
 
 
 @pytest.mark.parametrize("sidecar", [None, b"{"], ids=["gone", "damaged"])
@@ -314,11 +316,13 @@ def test_recomputed_parent(store, parent, child):
 def test_superseded_in_another_environment(store, parent, child):
     """`B242`: the descriptor decides, not the hash: a new engine's result supersedes an old one's.
 
-    Only the sidecars know, so without a look at them only the same hash counts.
+    The rows know, so no sidecar is needed for it.
     """
     newer = make(store, env=NEWER_ENV)
     assert store.staleness(child, hashed("graph")) == Stale((InputSuperseded(parent, newer),))
-    assert store.staleness(child, hashed("graph"), check_bytes=False) == Fresh()
+    for check in (False, "exists", "size", "digest"):
+        verdict = store.staleness(child, hashed("graph"), check_bytes=check)
+        assert verdict == Stale((InputSuperseded(parent, newer),))
     make(store, env=NEWER_ENV, seed="2")
     assert store.staleness(child, hashed("graph")) == Stale((InputSuperseded(parent, newer),))
 
@@ -645,8 +649,11 @@ def test_requests_of_staleness(root, parent, child):
     warm.staleness(child)
     with storage.counting() as calls:
         assert warm.staleness(child).ok
-    assert dict(calls.kinds) == {"size": 2, "read": 1}
-    assert calls.keys("read") == [f"{parent}.materialization.json"]
+    exists, attests = ("size", f"{parent}.parquet"), ("read", f"{parent}.materialization.json")
+    assert (calls.looks, calls.of_results) == (1, [exists, attests])
+    with storage.counting() as calls:
+        warm.staleness(child, check_bytes="exists")
+    assert (calls.looks, calls.of_results) == (1, [exists])
     with storage.counting() as calls:
         warm.staleness(child, check_bytes=False)
-    assert dict(calls.kinds) == {"size": 1}
+    assert (calls.looks, calls.of_results) == (1, [])

@@ -61,18 +61,25 @@ def wide(store, *, parents, children):
 
 
 def test_requests_of_all(store, root):
-    """One pass: storage is asked once per distinct parent, however many results have it."""
+    """One pass: storage is asked once per distinct parent, however many results have it.
+
+    That the data exists takes a stat; sidecars are read only if the caller wants that.
+    """
     names = wide(store, parents=3, children=2000)
     warm, storage = opened(root)
     warm.catalog.scan()
     with storage.counting() as calls:
         table = warm.staleness_all(resolvers=at("1"))
     assert set(table["staleness"].to_pylist()) == {"fresh"}
-    assert sorted(calls.keys("read")) == sorted(f"{n}.materialization.json" for n in names)
-    assert len(calls) == 1 + 2 * 3
+    exist = [("size", f"{name}.parquet") for name in names]
+    assert (calls.looks, sorted(calls.of_results)) == (1, sorted(exist))
+    with storage.counting() as calls:
+        warm.staleness_all(resolvers=at("1"), check_bytes=True)
+    attest = [("read", f"{name}.materialization.json") for name in names]
+    assert (calls.looks, sorted(calls.of_results)) == (1, sorted(exist + attest))
     with storage.counting() as calls:
         warm.staleness_all(resolvers=at("1"), check_bytes=False)
-    assert dict(calls.kinds) == {"size": 1}
+    assert (calls.looks, calls.of_results) == (1, [])
 
 
 def test_executor(store, root):
@@ -173,7 +180,11 @@ def direct(verdict):
 
 
 @settings(max_examples=60, deadline=None)
-@given(history=steps, current=st.sampled_from(["1", "2"]), check_bytes=st.booleans())
+@given(
+    history=steps,
+    current=st.sampled_from(["1", "2"]),
+    check_bytes=st.sampled_from([False, True, "exists", "sidecar", "size", "digest"]),
+)
 def test_one_and_all_agree(history, current, check_bytes):
     """`staleness` and `staleness_all` say the same of every ready result, in every scope."""
     store, _ = play(history)

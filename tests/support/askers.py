@@ -50,7 +50,7 @@ def watched(root: Any, looks: int, seen: Any) -> ResultStore:
     numbers = itertools.count(1)
 
     def hook(moment: str, kind: str, key: str) -> None:
-        is_look = (moment, kind) == ("after", "size") and "_catalog/manifest" in key
+        is_look = moment == "after" and kind in ("size", "peek") and "_catalog/manifest" in key
         if is_look and next(numbers) == looks:
             seen()
 

@@ -228,6 +228,16 @@ class Calls(list[Operation]):
         """Return the keys that the operations of one kind named, in order."""
         return [call.key for call in self if call.kind == kind]
 
+    @property
+    def of_results(self) -> list[tuple[str, str]]:
+        """Kind and key of what was asked about results, not about the catalog's own objects."""
+        return [(call.kind, call.key) for call in self if not call.key.startswith("_catalog/")]
+
+    @property
+    def looks(self) -> int:
+        """How many operations asked the catalog's own objects, as a look for a new version does."""
+        return len(self) - len(self.of_results)
+
     def size(self, *kinds: str) -> int:
         """Return the bytes that operations of these kinds moved."""
         return sum(call.size for call in self if call.kind in kinds)

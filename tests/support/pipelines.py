@@ -66,9 +66,9 @@ def at(version):
     return {AnchorKind.SOURCE_VERSION: lambda _: version}
 
 
-def row(store, name):
+def row(store, name, **how):
     """Return the row of `staleness_all` about one result."""
-    rows = {each["table_name"]: each for each in store.staleness_all().to_pylist()}
+    rows = {each["table_name"]: each for each in store.staleness_all(**how).to_pylist()}
     return rows[name]
 
 
