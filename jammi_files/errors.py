@@ -80,7 +80,7 @@ class DependencyCycleError(JammiFilesError):
 
 
 class NotRecomputableError(JammiFilesError):
-    """The table carries no contract from which it could be computed again (`B267`)."""
+    """Nothing says how to compute the table again: no contract (`B267`), or no producer for it."""
 
 
 class StorageError(JammiFilesError, OSError):

@@ -190,6 +190,18 @@ class RecomputePlan(Described):
     downstream: _Names
     unplannable: Annotated[tuple[Unplannable, ...], list_of(Unplannable)] = ()
 
+    def __post_init__(self) -> None:
+        Described.__post_init__(self)
+        made = set() if self.replaced_by is None else {self.table_name}
+        for step in self.steps:
+            above = {each.table_name for each in step.parents if each.anew}
+            if step.table_name in made or not above <= made:
+                raise InvalidInputError(
+                    f"a plan has each table once, after its parents: '{step.table_name}' has no"
+                    " such place"
+                )
+            made.add(step.table_name)
+
     def __len__(self) -> int:
         return len(self.steps)
 

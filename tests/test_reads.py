@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 from conftest import shrink_runs
+from support.graphs import adopt, result
 from support.results import row, rows
 from support.scopes import ACME, BETA
 
@@ -247,6 +248,32 @@ def test_find_by_definition(catalog):
         assert names(opened.find_ready_result_tables_by_definition("hash")) == ["m", "a", "z"]
         assert opened.find_ready_result_tables_by_definition("has") == []
         assert opened.find_ready_result_tables_by_definition("None") == []
+
+
+def test_newest_of_a_definition_first(store):
+    """`B108`: newest first by creation, then by name from the end; the promotion does not count."""
+    rows = [
+        result(name, created_at=instant) for name, instant in zip("bcda", INSTANTS, strict=True)
+    ]
+    adopt(store, rows)
+    found = store.catalog.find_ready_result_tables_by_definition(rows[0].definition_hash)
+    assert names(found) == ["a", "d", "c", "b"]
+
+
+INSTANTS = [f"2026-01-01T00:00:00.00000000{nanosecond}Z" for nanosecond in (1, 2, 2, 3)]
+
+
+def test_rows_without_a_definition(store):
+    """`B110`: a ready row without a hash is found by no text, whichever way it came to be."""
+    adopt(store, [result("bare", definition_hash=None, input_anchors=None), result("good")])
+    store.catalog.create_result_table(**row("updated"))
+    store.catalog.update_result_table_status("updated", "ready", 1)
+    for text in ("None", "null", "NULL", "bare", "updated", "nan"):
+        assert store.catalog.find_ready_result_tables_by_definition(text) == []
+    [found] = store.catalog.find_ready_result_tables_by_definition("0" * 64)
+    assert found.table_name == "good"
+    with pytest.raises(InvalidInputError):
+        store.catalog.find_ready_result_tables_by_definition(None)
 
 
 # --- find ready anchored on

@@ -180,6 +180,15 @@ def test_row_is_the_old_one(store, summing):
     assert properties == {"team": "search", "recompute_plan": "p", "recompute_of": name}
 
 
+def test_failed_table_is_recomputed(store, names, summing):
+    """A table that was failed after it had been attested is made again without its error."""
+    store.catalog.fail_result_table(names["b"], "the disk was full")
+    [result] = run(store, store.recompute_plan(names["b"]), summing)
+    new = store.catalog.get_result_table(result.recomputed)
+    assert new.is_ready
+    assert "error" not in new.properties
+
+
 def test_claims(store, plan, names, summing):
     """FORMAT, "Recompute": the named table is claimed for its plan, the others for themselves."""
     report = run(store, plan, summing)
@@ -404,6 +413,21 @@ def test_resume_with_an_unpinned_source(store, summing):
     assert second.recomputed[parent] == first.recomputed[parent]
     run(store, store.recompute_plan(parent, "downstream"), summing, resolvers=resolvers)
     assert summing.calls == ["a", "b", "b", "a", "b"]
+
+
+def test_resume_with_an_unpinned_source_in_the_middle(store, summing):
+    """`B115`: so is a dependant that reads an unpinned source besides its parent."""
+    parent = make(store, "a", inputs=docs())
+    inputs = [store.result_digest_anchor(parent), unpinned_anchor("logs")]
+    child = make(store, "b", [parent], inputs=inputs)
+    make(store, "c", [child])
+    resolvers = {**at("1"), "unpinned_at_instant": unpinned_anchor}
+    plan = store.recompute_plan(parent, "downstream")
+    summing.failing["c"] = ValueError("x")
+    run(store, plan, summing, resolvers=resolvers)
+    summing.failing.clear()
+    assert run(store, plan, summing, resolvers=resolvers).ok
+    assert summing.calls == ["a", "b", "c", "c"]
 
 
 # --- what producers return

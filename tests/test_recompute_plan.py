@@ -485,6 +485,9 @@ def test_json_of_a_plan(store, names):
         (lambda data: data["steps"][0].pop("descriptor"), "missing field `descriptor`"),
         (lambda data: data["steps"][0].update(inputs=[{}]), "an anchor needs"),
         (lambda data: data.update(version=-1), "version must be an integer"),
+        (lambda data: data["steps"].reverse(), "each table once, after its parents"),
+        (lambda data: data["steps"].append(data["steps"][0]), "each table once"),
+        (lambda data: data["steps"].pop(1), "after its parents"),
     ],
 )
 def test_wrong_json(store, names, spoil, named):
