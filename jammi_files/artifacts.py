@@ -67,6 +67,13 @@ class Artifacts:
         """Say whether the data object is there: one stat."""
         return self.size(record) is not None
 
+    def still_holds(self, record: ResultTableRecord, artifact: Artifact) -> bool:
+        """Say whether the data is as large as what this process wrote.
+
+        A file is looked at again. A bucket is not asked: it has acknowledged these very bytes.
+        """
+        return not self.storage.is_locked or self.size(record) == artifact.size
+
     def read_sidecar(self, record: ResultTableRecord) -> MaterializationManifest | None:
         """Return the attestation, None if there is none (`B188`).
 

@@ -190,6 +190,10 @@ class Catalog(Upkeep):
         number = require_count("version", version)
         return CatalogSnapshot(self._shared.log.at(number), self._scope)
 
+    def last_seen(self) -> CatalogSnapshot:
+        """Return the newest version that this process has seen: asks nothing, may be behind."""
+        return CatalogSnapshot(self._shared.log.known, self._scope)
+
     def history(self, limit: int | None = None) -> list[CommitInfo]:
         """Return the commits that changed visible rows, oldest first; admin sees every commit.
 

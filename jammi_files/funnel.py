@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from jammi_files import embeddings, naming
+from jammi_files import embeddings, lease, naming
 from jammi_files.artifacts import Artifact, Artifacts
 from jammi_files.build import Build, Steps
 from jammi_files.catalog import Catalog
@@ -109,7 +109,7 @@ class Funnel:
             StateError: the row is not ``building``.
         """
         name = info if isinstance(info, str) else info.table_name
-        record = self._building(name)
+        record = self._own_build(name)
         return ResultWriter(
             self.storage.writer(record.parquet_path),
             schema,
@@ -138,9 +138,9 @@ class Funnel:
             AlreadyExistsError: a sidecar that says something else exists (`B090`).
         """
         count, anchors = require_count("row_count", row_count), require_anchors(inputs)
-        record = self._building(table_name)
+        record = self._own_build(table_name)
         artifact = self._written.get(table_name)
-        if artifact is None or artifact.size != self._artifacts.size(record):
+        if artifact is None or not self._artifacts.still_holds(record, artifact):
             artifact = self._artifacts.measure(record)
         if artifact.rows != count:
             raise InvalidInputError(
@@ -355,6 +355,13 @@ class Funnel:
         if record is None:
             raise TableNotFoundError.named(table_name)
         return record
+
+    def _own_build(self, table_name: str) -> ResultTableRecord:
+        """Return a ``building`` row as last seen if this process builds it: promote checks it."""
+        known = self.catalog.last_seen().get_result_table(table_name)
+        if known is None or not lease.is_mine(known.lease):
+            return self._building(table_name)
+        return known
 
     def _building(self, table_name: str) -> ResultTableRecord:
         record = self._record(table_name)
