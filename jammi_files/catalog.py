@@ -318,7 +318,11 @@ class Catalog(Upkeep):
         return self._head(), self._scope
 
     def _head(self) -> Snapshot:
-        return self._shared.log.head(self._max_staleness)
+        head = self._shared.log.head(self._max_staleness)
+        if self._shared.format is None and head.version:  # opened before there was a catalog
+            self._shared.format = root_format.read(self._storage)
+            return self._shared.log.head()
+        return head
 
     def _with(self, scope: Scope) -> Catalog:
         return Catalog(

@@ -1,4 +1,7 @@
-"""``_catalog/format.json``: what says that a root is a catalog of this library, created once."""
+"""``_catalog/format.json``: what says that a root is a catalog of this library, created once.
+
+While a root is being copied to, the object says so, and nobody opens it (FORMAT section "Copy").
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from typing import NamedTuple
 
 import orjson
 
-from jammi_files.errors import FormatError, StorageError, UnsupportedVersionError
+from jammi_files.errors import FormatError, StateError, StorageError, UnsupportedVersionError
 from jammi_files.storage import Storage
 
 KEY = "_catalog/format.json"
@@ -18,6 +21,8 @@ PROBES = "_catalog/probes"
 FORMAT_VERSION = 1
 
 _MAX_BYTES = 65_536
+_FORMAT = "jammi_files"
+_UNFINISHED = "jammi_files.copy"
 
 
 class RootFormat(NamedTuple):
@@ -26,6 +31,8 @@ class RootFormat(NamedTuple):
     catalog_id: str
     stores: tuple[str, ...] = ()
     """`Storage.store` of where the exclusive create was proved before the first write."""
+    is_unfinished: bool = False
+    """Whether this is what a copy that is on its way, or was cut off, has made so far."""
 
 
 def read(storage: Storage) -> RootFormat | None:
@@ -34,7 +41,20 @@ def read(storage: Storage) -> RootFormat | None:
     Raises:
         FormatError: the object is not of this library.
         UnsupportedVersionError: a newer library wrote it.
+        StateError: the root is the unfinished copy of another.
     """
+    found = look(storage)
+    if found is not None and found.is_unfinished:
+        msg = (
+            f"'{storage.root}' is an unfinished copy of catalog {found.catalog_id}; run the copy "
+            "again to finish it, or delete it and copy anew"
+        )
+        raise StateError(msg)
+    return found
+
+
+def look(storage: Storage) -> RootFormat | None:
+    """Return what the root says of itself, be it an unfinished copy; errors as `read`."""
     try:
         data = storage.read(KEY)
     except FileNotFoundError:
@@ -50,7 +70,7 @@ def decode(where: str, data: bytes) -> RootFormat:
         fields = orjson.loads(data)
         version, catalog_id = fields["format_version"], fields["catalog_id"]
         stores = fields.get("exclusive_create", [])
-        if fields["format"] != "jammi_files" or not isinstance(catalog_id, str):
+        if fields["format"] not in (_FORMAT, _UNFINISHED) or not isinstance(catalog_id, str):
             raise ValueError("it names another format")
         if not isinstance(stores, list) or not all(isinstance(each, str) for each in stores):
             raise ValueError("'exclusive_create' is no list of stores")
@@ -63,7 +83,7 @@ def decode(where: str, data: bytes) -> RootFormat:
             f"{FORMAT_VERSION}; install a newer jammi_files"
         )
         raise UnsupportedVersionError(msg)
-    return RootFormat(catalog_id, tuple(stores))
+    return RootFormat(catalog_id, tuple(stores), fields["format"] == _UNFINISHED)
 
 
 def ensure(storage: Storage, known: RootFormat | None = None) -> RootFormat:
@@ -80,19 +100,43 @@ def ensure(storage: Storage, known: RootFormat | None = None) -> RootFormat:
         _prove_exclusive_create(storage)
     if known is not None:
         return known
-    created = RootFormat(uuid.uuid4().hex, () if storage.store is None else (storage.store,))
-    fields = {
-        "format": "jammi_files",
-        "format_version": FORMAT_VERSION,
-        "catalog_id": created.catalog_id,
-        "library_version": metadata.version("jammi_files"),
-        "exclusive_create": list(created.stores),
-    }
+    created = _new(storage, uuid.uuid4().hex)
     try:
-        storage.create(KEY, orjson.dumps(fields, option=orjson.OPT_INDENT_2))
+        storage.create(KEY, _encode(created))
     except FileExistsError:
         return ensure(storage)  # another process was first
     return created
+
+
+def begin_copy(storage: Storage, catalog_id: str) -> None:
+    """Claim a root that is no catalog yet for a copy of that one; errors as `ensure`.
+
+    Raises:
+        FileExistsError: another process was first.
+    """
+    if storage.store is not None:
+        _prove_exclusive_create(storage)
+    storage.create(KEY, _encode(_new(storage, catalog_id)._replace(is_unfinished=True)))
+
+
+def finish_copy(storage: Storage, catalog_id: str) -> None:
+    """Make the copy that `begin_copy` began a catalog like any other."""
+    storage.replace(KEY, _encode(_new(storage, catalog_id)))
+
+
+def _new(storage: Storage, catalog_id: str) -> RootFormat:
+    return RootFormat(catalog_id, () if storage.store is None else (storage.store,))
+
+
+def _encode(root: RootFormat) -> bytes:
+    fields = {
+        "format": _UNFINISHED if root.is_unfinished else _FORMAT,
+        "format_version": FORMAT_VERSION,
+        "catalog_id": root.catalog_id,
+        "library_version": metadata.version("jammi_files"),
+        "exclusive_create": list(root.stores),
+    }
+    return orjson.dumps(fields, option=orjson.OPT_INDENT_2)
 
 
 def _prove_exclusive_create(storage: Storage) -> None:
