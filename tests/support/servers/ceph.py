@@ -6,17 +6,17 @@ import os
 import subprocess
 import time
 import uuid
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
 from support.servers.front import HOST
-from support.servers.installs import UnavailableError, from_debian
+from support.servers.installs import NotStartedError, from_debian
 from support.servers.programs import PATIENCE, Program, free_port
 from support.servers.s3 import S3_KEY, S3_SECRET, ProxiedS3
 
 PACKAGES = ("radosgw", "ceph-mon", "ceph-osd", "ceph-common")
 PROGRAMS = ("radosgw", "ceph-mon", "ceph-osd", "radosgw-admin", "monmaptool", "ceph")
+_TRIES = 10
 _CONFIGURATION = """
 [global]
 fsid = {fsid}
@@ -113,8 +113,14 @@ class Cluster:
         self._tool("ceph", "osd", "new", number)
         self._tool("ceph", "osd", "crush", "add", "osd.0", "1.0", "root=default", "host=h0")
         self._tool("ceph-osd", "-i", "0", "--mkfs", "--osd-uuid", number)
-        self._serve(stack, "ceph-osd", "-i", "0")
-        _wait("the OSD", lambda: " 1 up" in self._tool("ceph", "osd", "stat"))
+        program = self._serve(stack, "ceph-osd", "-i", "0")
+        deadline = time.monotonic() + PATIENCE
+        while " 1 up" not in self._tool("ceph", "osd", "stat"):
+            if time.monotonic() > deadline:
+                raise NotStartedError(f"the OSD does not come up: {program.told()}")
+            if program.has_ended():  # refused as `_tool` says
+                program = self._serve(stack, "ceph-osd", "-i", "0")
+            time.sleep(0.1)
 
     def _start_gateway(self, stack: ExitStack) -> None:
         user = ("--uid=tests", "--display-name=tests")
@@ -129,22 +135,23 @@ class Cluster:
         return program
 
     def _tool(self, *command: str) -> str:
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=PATIENCE,
-            env=os.environ | {"CEPH_CONF": str(self._configuration)},
-        )
-        if done.returncode:
-            raise UnavailableError(f"{' '.join(command)} failed: {done.stderr[-500:]}")
-        return done.stdout
+        """Run a command to its end.
 
-
-def _wait(what: str, ready: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not ready():
-        if time.monotonic() > deadline:
-            raise UnavailableError(f"{what} does not come up")
-        time.sleep(0.1)
+        A client may send its first command before it has heard the cluster's id, and is refused
+        as one of another cluster (EPERM): on a busy machine one of ten is, and tries again.
+        """
+        environment = os.environ | {"CEPH_CONF": str(self._configuration)}
+        for _ in range(_TRIES):
+            done = subprocess.run(
+                command,
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=PATIENCE,
+                env=environment,
+            )
+            if not done.returncode:
+                return done.stdout
+            if "EPERM" not in done.stderr:
+                break
+        raise NotStartedError(f"{' '.join(command)} failed: {done.stderr[-500:]}")

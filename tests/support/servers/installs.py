@@ -18,6 +18,10 @@ class UnavailableError(Exception):
     """A server cannot be had on this machine; the text says why, and what would help."""
 
 
+class NotStartedError(UnavailableError):
+    """A server is installed but did not come up; the next try may go better."""
+
+
 def from_npm(package: str, program: str) -> list[str]:
     """Return the command of a program of an npm package ``name@version``."""
     if not (shutil.which("npm") and (node := shutil.which("node"))):

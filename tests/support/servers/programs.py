@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from support.servers.front import HOST
-from support.servers.installs import UnavailableError
+from support.servers.installs import NotStartedError
 
-PATIENCE = 60.0
+PATIENCE = 90.0
 """Seconds that a program is given to listen, or to end."""
 
 
@@ -59,17 +59,24 @@ class Program:
         """Return once the program listens on a port."""
         deadline = time.monotonic() + PATIENCE
         while not is_listening(port):
-            if self._process.poll() is not None or time.monotonic() > deadline:
+            if self.has_ended() or time.monotonic() > deadline:
                 self.stop()
-                told = self._output.read_text(errors="replace")[-1000:]
-                raise UnavailableError(f"{self._process.args!r} does not listen: {told}")
+                raise NotStartedError(f"{self._process.args!r} does not listen: {self.told()}")
             time.sleep(0.05)
+
+    def has_ended(self) -> bool:
+        """Return whether the process has ended by itself."""
+        return self._process.poll() is not None
+
+    def told(self) -> str:
+        """Return the end of what the program has printed."""
+        return self._output.read_text(errors="replace")[-1000:]
 
     def stop(self) -> None:
         """End the process, kindly at first."""
         self._process.terminate()
         try:
-            self._process.wait(PATIENCE / 6)
+            self._process.wait(PATIENCE / 10)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Protocol
 
 import filelock
+from support.servers.installs import NotStartedError
 from support.servers.programs import is_listening
 
 
@@ -27,7 +29,7 @@ class Running(Protocol):
 
 @contextlib.contextmanager
 def shared(directory: Path, start: Callable[[Path], Running]) -> Iterator[int]:
-    """Yield the port of what ``start`` started in that directory, here or in another worker."""
+    """Yield the port of what ``start`` has started in a new directory below this one."""
     directory.mkdir(parents=True, exist_ok=True)
     port_file = directory / "port"
     started: Running | None = None
@@ -36,7 +38,7 @@ def shared(directory: Path, start: Callable[[Path], Running]) -> Iterator[int]:
             fcntl.flock(users, fcntl.LOCK_SH)
             port = _port(port_file)
             if port is None:
-                started = start(directory)
+                started = _start(directory, start)
                 port = started.port
                 port_file.write_text(str(port))
         try:
@@ -44,6 +46,13 @@ def shared(directory: Path, start: Callable[[Path], Running]) -> Iterator[int]:
         finally:
             if started is not None:
                 _stop_after_all_others(users, port_file, started)
+
+
+def _start(directory: Path, start: Callable[[Path], Running]) -> Running:
+    try:
+        return start(Path(tempfile.mkdtemp(dir=directory)))
+    except NotStartedError:  # a port that was free when it was chosen may be taken by now
+        return start(Path(tempfile.mkdtemp(dir=directory)))
 
 
 def _port(file: Path) -> int | None:
