@@ -29,6 +29,9 @@ T = TypeVar("T")
 
 Explain = Callable[["Segment", MissingSegmentError], JammiFilesError]
 
+WHOLE_GROUPS = 8
+"""Row groups up to which a far segment is read whole, in one round trip: a part takes three."""
+
 _BLOCK = 64
 _CACHED_ROWS = 65_536
 
@@ -155,6 +158,12 @@ class Segment:
         """Whether reading a row means to ask a store that many processes share."""
         return self._table is None and self.storage is not None and not self.storage.is_locked
 
+    @property
+    def is_read_in_parts(self) -> bool:
+        """Whether a name is looked up in one row group, until something asks for all rows."""
+        groups = WHOLE_GROUPS if self.is_far else 1
+        return self._table is None and self.info.rows > groups * manifest.ROW_GROUP_ROWS
+
     def load(self, data: bytes) -> None:
         """Take all rows from the object's bytes, which somebody else has read."""
         with self.loading:
@@ -172,10 +181,10 @@ class Segment:
         return self._groups is not None and self._groups.is_near(name)
 
     def lookup(self, name: str) -> Row | None:
-        """Return the row of that name; an unloaded segment reads one row group for it."""
+        """Return the row of that name; a large segment reads one row group for it."""
         if not self.info.min_name <= name <= self.info.max_name:
             return None
-        if self._table is None and self.info.rows > manifest.ROW_GROUP_ROWS:
+        if self.is_read_in_parts:
             return self._group_holding(name)
         position = self.position(name)
         return None if position is None else self.row(position)
@@ -363,7 +372,7 @@ def load_for(name: str, segments: Iterable[Segment]) -> None:
     cold = [segment for segment in segments if not segment.is_near(name)]
     if len(cold) < 2:
         return
-    large = [segment for segment in cold if segment.info.rows > manifest.ROW_GROUP_ROWS]
+    large = [segment for segment in cold if segment.is_read_in_parts]
     with ThreadPoolExecutor(max(1, min(READERS, len(large)))) as threads:
         found = [threads.submit(segment.lookup, name) for segment in large]
         load_all(segment for segment in cold if segment not in large)

@@ -11,7 +11,7 @@ from support.faults import CountingStorage, UnlockedStorage
 from support.results import row
 from support.threads import begin
 
-from jammi_files import FormatError, manifest
+from jammi_files import FormatError, manifest, segment
 from jammi_files.catalog import Catalog
 from jammi_files.draft import SEGMENTS
 from jammi_files.memory import MemoryStorage
@@ -130,20 +130,21 @@ def overlapping(catalog):
                 tx.create_result_table(**row(name))
 
 
-@pytest.mark.parametrize("group_rows", [16_384, 2])
-def test_one_name(base, monkeypatch, group_rows):
+@pytest.mark.parametrize("groups", [2, 1])
+def test_one_name(base, monkeypatch, groups):
     """A cold look-up reads what may hold the name at the same time: small ones whole, else parts.
 
     Segments whose range of names excludes it are not read.
     """
-    monkeypatch.setattr(manifest, "ROW_GROUP_ROWS", group_rows)
+    monkeypatch.setattr(manifest, "ROW_GROUP_ROWS", 2)
+    monkeypatch.setattr(segment, "WHOLE_GROUPS", groups)
     overlapping(Catalog(base))
     storage, calls = far(base, Meeting(NUMBER))
     assert Catalog(storage).get_result_table("m-c").table_name == "m-c"
-    kinds = ("read", "open") if group_rows > 3 else ("open", "read")
+    kinds = ("read", "open") if groups == 2 else ("open", "read")
     assert len(segments_of(calls, kinds[0])) == NUMBER
     assert segments_of(calls, kinds[1]) == []
-    if group_rows == 2:
+    if groups == 1:
         whole = sum(base.size(key) for key in segments_of(calls, "open"))
         assert calls.size("pread") < whole * 2  # the footer is read twice, no other group at all
 
