@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from support.servers import installs
-from support.servers.backends import HONEST
+from support.servers.backends import BACKENDS, HONEST, Backend, Servers
 from support.servers.controls import Fault, Rule
 from support.servers.faults import Hold
 from support.servers.gcs import GcsServer
@@ -206,6 +206,15 @@ def _listening():
             fields = line.split()
             if fields[3] == "0A":
                 yield fields
+
+
+@pytest.mark.parametrize(("ci", "outcome"), [("", pytest.skip), ("true", pytest.fail)])
+def test_a_server_that_cannot_be_had_says_why(monkeypatch, tmp_path, ci, outcome):
+    """Its tests are skipped with the reason, or fail with it where nothing may be skipped."""
+    monkeypatch.setenv("CI", ci)
+    monkeypatch.setitem(BACKENDS, "gcs", Backend("gcs", "GcsServer", ("no_such_package",)))
+    with pytest.raises(outcome.Exception, match="gcs: no_such_package is missing: install"):
+        Servers(tmp_path).get("gcs")
 
 
 class TestInstalls:
