@@ -11,11 +11,23 @@ import datetime as dt
 import hashlib
 import importlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib import metadata
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
+
+from fsspec import asyn
 
 from jammi_files.errors import InvalidInputError, StorageError
+
+
+class Entry(NamedTuple):
+    """What a listing says of one key: an object, or what others lie under."""
+
+    key: str
+    """In the bucket; that of a prefix ends with ``/``."""
+    size: int = 0
+    modified: dt.datetime | None = None
+    """None for a prefix."""
 
 
 class Dialect(abc.ABC):
@@ -92,29 +104,40 @@ class Dialect(abc.ABC):
         return f"{self.scheme}:{hashlib.sha256(repr(parts).encode()).hexdigest()[:24]}"
 
     def connect(self, options: Mapping[str, Any]) -> Any:  # noqa: ANN401 - fsspec has no types
-        """Return a new fsspec file system that caches no listing."""
-        return self._class()(
-            **{**options, "use_listings_cache": False, "skip_instance_cache": True}
-        )
+        """Return a new fsspec file system that caches no listing and knows of no versions.
+
+        By itself it would take the end of a key such as ``a?versionId=b`` for a version, and read
+        and write the object ``a``.
+        """
+        fs = self._class()(**{**options, "use_listings_cache": False, "skip_instance_cache": True})
+        fs.split_path = self.split
+        return fs
+
+    def split(self, path: str, **__: object) -> tuple[str, str, None]:
+        """Return the bucket, the key and no version of the backend's own path."""
+        trail = path[len(path.rstrip("/")) :]
+        bucket, _, key = str(self._class()._strip_protocol(path)).strip("/").partition("/")
+        return bucket, key + trail if key else "", None
 
     def read(self, fs: Any, path: str) -> bytes:  # noqa: ANN401
         """Read a whole object by one request."""
         return bytes(fs.cat_file(path))
 
+    @abc.abstractmethod
     def size(self, fs: Any, path: str) -> int:  # noqa: ANN401
         """Return an object's size by one request; `FileNotFoundError` if there is none."""
-        entry = fs.info(path)
-        if entry["type"] == "directory":
-            raise FileNotFoundError(path)
-        return int(entry["size"])
 
     def replace(self, fs: Any, path: str, data: bytes) -> None:  # noqa: ANN401
         """Create or overwrite an object by one request."""
         fs.pipe_file(path, data)
 
-    def list(self, fs: Any, path: str) -> Any:  # noqa: ANN401
-        """Return the entries under a prefix, by one request for every thousand or more."""
-        return fs.ls(path, detail=True, refresh=True)
+    @abc.abstractmethod
+    def list(self, fs: Any, bucket: str, prefix: str) -> Iterator[Entry]:  # noqa: ANN401
+        """Yield what lies directly under a prefix, by one request for a thousand or more.
+
+        fsspec's own `ls` would ask twice or thrice about what is not there, and list its parent.
+        `FileNotFoundError` says that the bucket does not exist.
+        """
 
     def _class(self) -> Any:  # noqa: ANN401
         return getattr(importlib.import_module(self.module), self.file_system)
@@ -157,8 +180,26 @@ class S3(Dialect):
 
     def size(self, fs: Any, path: str) -> int:  # noqa: ANN401
         """Return an object's size: `info` would also look for a directory of that name."""
-        bucket, key, _ = fs.split_path(path)
+        bucket, key, _ = self.split(path)
         return int(fs.call_s3("head_object", Bucket=bucket, Key=key)["ContentLength"])
+
+    def split(self, path: str, **__: object) -> tuple[str, str, None]:
+        """Return bucket and key; a bucket may be the ARN of an access point, with slashes."""
+        bucket, key, _ = super().split(path)
+        kind = self._class()
+        return *kind._find_bucket_key(kind, f"{bucket}/{key}"), None
+
+    def list(self, fs: Any, bucket: str, prefix: str) -> Iterator[Entry]:  # noqa: ANN401
+        """Yield what lies directly under a prefix."""
+        asked = {"Bucket": bucket, "Prefix": prefix, "Delimiter": "/"}
+        while True:
+            page = fs.call_s3("list_objects_v2", **asked)
+            yield from (Entry(each["Prefix"]) for each in page.get("CommonPrefixes", ()))
+            for each in page.get("Contents", ()):
+                yield Entry(each["Key"], each["Size"], each["LastModified"].astimezone(dt.UTC))
+            if not page.get("IsTruncated"):
+                return
+            asked["ContinuationToken"] = page["NextContinuationToken"]
 
 
 class Gcs(Dialect):
@@ -168,7 +209,7 @@ class Gcs(Dialect):
     # The core class: the package's default one asks for each bucket's kind, and writes to zonal
     # buckets, where a create is not exclusive.
     module, file_system, package = "gcsfs.core", "GCSFileSystem", "gcsfs"
-    minimum = (2025, 3)
+    minimum = (2024, 12)
     spellings: ClassVar[Mapping[str, str]] = {
         "google_application_credentials": "token",
         "google_service_account": "token",
@@ -183,12 +224,26 @@ class Gcs(Dialect):
 
     def size(self, fs: Any, path: str) -> int:  # noqa: ANN401
         """Return an object's size: `info` would also look for a directory of that name."""
-        bucket, key, _ = fs.split_path(path)
+        bucket, key, _ = self.split(path)
         return int(fs.call("GET", "b/{}/o/{}", bucket, key, json_out=True)["size"])
 
     def replace(self, fs: Any, path: str, data: bytes) -> None:  # noqa: ANN401
         """Overwrite an object that no cache may keep: those of public buckets are kept for long."""
         fs.pipe_file(path, data, fixed_key_metadata={"cache_control": "no-store"})
+
+    def list(self, fs: Any, bucket: str, prefix: str) -> Iterator[Entry]:  # noqa: ANN401
+        """Yield what lies directly under a prefix."""
+        asked = {"prefix": prefix, "delimiter": "/", "maxResults": 5000}
+        asked["fields"] = "items(name,size,updated),prefixes,nextPageToken"
+        while True:
+            page = fs.call("GET", "b/{}/o", bucket, json_out=True, **asked)
+            yield from map(Entry, page.get("prefixes", ()))
+            for each in page.get("items", ()):
+                modified = dt.datetime.fromisoformat(each["updated"]).astimezone(dt.UTC)
+                yield Entry(each["name"], int(each["size"]), modified)
+            if not page.get("nextPageToken"):
+                return
+            asked["pageToken"] = page["nextPageToken"]
 
 
 class Azure(Dialect):
@@ -208,9 +263,27 @@ class Azure(Dialect):
     endpoints = ("AZURE_STORAGE_CONNECTION_STRING", "AZURE_STORAGE_ACCOUNT_NAME")
     permissions = "it takes a role such as Storage Blob Data Contributor"
 
-    def list(self, fs: Any, path: str) -> Any:  # noqa: ANN401
-        """Return the entries under a prefix."""
-        return fs.ls(path, detail=True, invalidate_cache=True)
+    def size(self, fs: Any, path: str) -> int:  # noqa: ANN401
+        """Return an object's size."""
+        return int(asyn.sync(fs.loop, self._size, fs, path))
+
+    async def _size(self, fs: Any, path: str) -> Any:  # noqa: ANN401
+        bucket, key, _ = self.split(path)
+        async with fs.service_client.get_blob_client(bucket, key) as client:
+            return (await client.get_blob_properties()).size
+
+    def list(self, fs: Any, bucket: str, prefix: str) -> Iterator[Entry]:  # noqa: ANN401
+        """Yield what lies directly under a prefix."""
+        for each in asyn.sync(fs.loop, self._walk, fs, bucket, prefix):
+            if "last_modified" in each:
+                yield Entry(each.name, each.size, each.last_modified.astimezone(dt.UTC))
+            else:
+                yield Entry(each.name)
+
+    async def _walk(self, fs: Any, bucket: str, prefix: str) -> Any:  # noqa: ANN401
+        async with fs.service_client.get_container_client(bucket) as client:
+            found = client.walk_blobs(name_starts_with=prefix, delimiter="/")
+            return [each async for each in found]
 
 
 DIALECTS: Mapping[str, Dialect] = {
@@ -219,18 +292,6 @@ DIALECTS: Mapping[str, Dialect] = {
     **dict.fromkeys(("abfs", "abfss", "az"), Azure()),
 }
 """Scheme of a URL -> how to speak to that store."""
-
-
-def modified(entry: Mapping[str, Any]) -> dt.datetime:
-    """Return when a listed object was written: each backend calls it something else."""
-    for name in ("LastModified", "updated", "last_modified", "mtime"):
-        value = entry.get(name)
-        if isinstance(value, str):
-            value = dt.datetime.fromisoformat(value)
-        if isinstance(value, dt.datetime):
-            return value.astimezone(dt.UTC)
-    msg = f"the listing of '{entry['name']}' holds no time of its last change"
-    raise StorageError(msg)
 
 
 def _is_region(option: str) -> bool:
