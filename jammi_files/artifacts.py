@@ -9,6 +9,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import posixpath
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
 import pyarrow.dataset as ds
@@ -25,7 +27,7 @@ from jammi_files.materialization import (
 )
 from jammi_files.roots import open_storage
 from jammi_files.schema import InputAnchor, ResultTableRecord
-from jammi_files.storage import Storage
+from jammi_files.storage import READERS, Storage
 from jammi_files.strict_json import canonical_json
 
 BLOCK = 1 << 20
@@ -89,6 +91,23 @@ class Artifacts:
             return MaterializationManifest.from_json_bytes(data)
         except FormatError as error:
             raise type(error)(f"sidecar '{storage.url(key)}': {error}") from error
+
+    def read_sidecars(
+        self, records: Sequence[ResultTableRecord]
+    ) -> list[MaterializationManifest | FormatError | None]:
+        """Return what `read_sidecar` returns or raises for each, side by side where that helps."""
+        if len(records) < 2 or self.storage.is_locked:
+            return [self._sidecar_or_damage(record) for record in records]
+        with ThreadPoolExecutor(min(READERS, len(records))) as pool:
+            return list(pool.map(self._sidecar_or_damage, records))
+
+    def _sidecar_or_damage(
+        self, record: ResultTableRecord
+    ) -> MaterializationManifest | FormatError | None:
+        try:
+            return self.read_sidecar(record)
+        except FormatError as error:
+            return error
 
     def digest(self, record: ResultTableRecord) -> str | None:
         """Return the SHA-256 of the data object, read in blocks; None if there is none (`B230`)."""

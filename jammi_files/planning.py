@@ -44,18 +44,19 @@ def plan_recompute(  # noqa: PLR0913 - what to ask, and what is asked
     replaced_by: str | None = None,
 ) -> RecomputePlan:
     """Plan the recomputation of a table; see `ResultStore.recompute_plan`."""
-    record = _require(reads, table_name)
+    _require(reads, table_name)
     if replaced_by is not None:
         _require_successor(reads, table_name, replaced_by, cascade)
     edges = _downstream(reads, table_name, replaced_by)
     downstream = tuple(dict.fromkeys(edge.derived for edge in edges))
     cascading = cascade is Cascade.DOWNSTREAM
     order = level_order(table_name, edges) if cascading else [table_name]
-    planner = _Planner(reads, artifacts, table_name, replaced_by, order)
+    records = [_require(reads, name) for name in order]
+    planner = _Planner(reads, artifacts, table_name, replaced_by, records)
     if replaced_by is None:
-        planner.add_named(record)
-    for name in order[1:]:
-        planner.add_dependant(_require(reads, name))
+        planner.add_named(records[0])
+    for record in records[1:]:
+        planner.add_dependant(record)
     return RecomputePlan(
         plan_id=plan_id,
         table_name=table_name,
@@ -98,13 +99,20 @@ class _Planner:
         artifacts: Artifacts,
         table_name: str,
         replaced_by: str | None,
-        order: Sequence[str],
+        records: Sequence[ResultTableRecord],
     ) -> None:
         self._reads = reads
         self._artifacts = artifacts
         self._named = table_name
         self._replaced_by = replaced_by
-        self._anew = set(order)
+        self._sidecars = dict(
+            zip(
+                [record.table_name for record in records],
+                artifacts.read_sidecars(records),
+                strict=True,
+            )
+        )
+        self._anew = self._sidecars.keys()
         self._outside: dict[str, str | None] = {}
         self.steps: list[RecomputeStep] = []
         self.unplannable: dict[str, Unplannable] = {}
@@ -116,10 +124,11 @@ class _Planner:
             NotRecomputableError: it cannot be computed again (`B267`).
             FormatError: its sidecar is damaged.
         """
+        sidecar = self._sidecars[record.table_name]
+        if isinstance(sidecar, FormatError):
+            raise sidecar
         found = self._read(record)
         if isinstance(found, Unplannable):
-            if found.obstacle is Obstacle.DAMAGED_SIDECAR:
-                raise FormatError(found.why)
             raise NotRecomputableError(_refusal(found))
         self.steps.append(self._step(record, found, (Requested(),)))
 
@@ -167,10 +176,9 @@ class _Planner:
 
     def _read(self, record: ResultTableRecord) -> MaterializationManifest | Unplannable:
         name = record.table_name
-        try:
-            manifest = self._artifacts.read_sidecar(record)
-        except FormatError as error:
-            return Unplannable(name, Obstacle.DAMAGED_SIDECAR, str(error))
+        manifest = self._sidecars[name]
+        if isinstance(manifest, FormatError):
+            return Unplannable(name, Obstacle.DAMAGED_SIDECAR, str(manifest))
         if manifest is None:
             return Unplannable(name, Obstacle.MISSING_SIDECAR, "it has no sidecar")
         contradiction = disagreement(record, manifest)

@@ -11,14 +11,14 @@ from __future__ import annotations
 import dataclasses
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from jammi_files import planning, rules
 from jammi_files.cache import CachePolicy
 from jammi_files.described import Described
 from jammi_files.environments import find_environment
-from jammi_files.errors import InvalidInputError, NotRecomputableError, StateError
+from jammi_files.errors import FormatError, InvalidInputError, NotRecomputableError, StateError
 from jammi_files.materialization import (
     MaterializationEnv,
     MaterializationManifest,
@@ -195,8 +195,8 @@ class Recompute(Reuse):
         if lacking:
             raise NotRecomputableError(_no_producer(lacking))
         tasks, unknown = [], []
-        for step in plan:
-            record, manifest, producer = *self._planned(step), found[step.table_name]
+        for step, record, manifest in self._planned(plan):
+            producer = found[step.table_name]
             chosen = _chosen(envs, step) or find_environment(manifest)
             if chosen is None:
                 unknown.append(step)
@@ -209,20 +209,25 @@ class Recompute(Reuse):
             )
         return tasks
 
-    def _planned(self, step: RecomputeStep) -> tuple[ResultTableRecord, MaterializationManifest]:
-        """Return the row and the sidecar of a step's table, which must be as they were planned."""
-        record = self._record(step.table_name)
-        manifest = self._artifacts.read_sidecar(record)
-        said = (step.definition_hash, step.inputs, step.descriptor)
-        if manifest is None or said != (
-            manifest.definition_hash,
-            manifest.input_anchors,
-            manifest.descriptor,
-        ):
-            raise StateError(
-                f"the sidecar of '{step.table_name}' is not what was planned; make a new plan"
-            )
-        return record, manifest
+    def _planned(
+        self, plan: RecomputePlan
+    ) -> Iterator[tuple[RecomputeStep, ResultTableRecord, MaterializationManifest]]:
+        """Yield each step with its table's row and sidecar, which must be as they were planned."""
+        records = [self._record(step.table_name) for step in plan]
+        sidecars = self._artifacts.read_sidecars(records)
+        for step, record, manifest in zip(plan, records, sidecars, strict=True):
+            if isinstance(manifest, FormatError):
+                raise manifest
+            said = (step.definition_hash, step.inputs, step.descriptor)
+            if manifest is None or said != (
+                manifest.definition_hash,
+                manifest.input_anchors,
+                manifest.descriptor,
+            ):
+                raise StateError(
+                    f"the sidecar of '{step.table_name}' is not what was planned; make a new plan"
+                )
+            yield step, record, manifest
 
     def _owner(self, record: ResultTableRecord) -> Recompute:
         """Return the handle that makes a new result: an admin's results stay with their owners."""

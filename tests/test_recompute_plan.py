@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import threading
 from graphlib import TopologicalSorter
 from itertools import pairwise
 
@@ -34,6 +35,7 @@ from jammi_files import (
     Requested,
     ResultStore,
     TableNotFoundError,
+    UnsupportedVersionError,
 )
 from jammi_files.catalog import Catalog
 from jammi_files.strict_json import canonical_json
@@ -112,6 +114,9 @@ def test_damaged_sidecar_of_the_named_table(store, names):
     store.storage.replace(SIDECAR.format(names["a"]), b"{")
     with pytest.raises(FormatError):
         store.recompute_plan(names["a"])
+    forge(store, names["b"], manifest_version=4)
+    with pytest.raises(UnsupportedVersionError):
+        store.recompute_plan(names["b"])
 
 
 def test_named_table_whose_sidecar_lies(store, names):
@@ -322,6 +327,29 @@ def test_deep_chain():
         assert store.recompute_plan(chain[0], "downstream").table_names == tuple(chain)
     read = [call.key for call in calls if call.kind == "read" and "_catalog" not in call.key]
     assert read == [SIDECAR.format(name) for name in chain]
+    roots.close()
+
+
+class Meeting(CountingStorage):
+    """A store without locks whose reads of sidecars each wait for another one."""
+
+    def __init__(self, inner):
+        super().__init__(inner)
+        self.is_locked, self.barrier = False, threading.Barrier(2)
+
+    def read(self, key):
+        if key.endswith(".materialization.json"):
+            self.barrier.wait(30)
+        return super().read(key)
+
+
+def test_sidecars_side_by_side():
+    """Where the storage has no lock, in a bucket, sidecars are read several at a time."""
+    roots = MemoryRoots()
+    inner = roots.new()
+    adopt_attested(ResultStore(Catalog(inner)), {"a": (), "b": ["a"], "c": ["a"], "d": ["b"]})
+    store = ResultStore(Catalog(Meeting(inner)))
+    assert store.recompute_plan("a", "downstream").table_names == ("a", "b", "c", "d")
     roots.close()
 
 
