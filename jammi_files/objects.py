@@ -22,9 +22,10 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, BinaryIO, TypeVar
 
-from jammi_files.dialects import Dialect, modified
+from jammi_files.dialects import Dialect, Entry
 from jammi_files.errors import StorageError
 from jammi_files.outcomes import Outcome, answer_of, classify, is_denied, is_without_bucket
+from jammi_files.ranges import open_ranges
 from jammi_files.storage import (
     AmbiguousError,
     ObjectExistsError,
@@ -44,7 +45,6 @@ PART_BYTES = 16 * 2**20
 MAX_ATTEMPTS = 8
 MAX_SECONDS = 60.0
 _LONGEST_PAUSE = 8.0
-_SMALLEST_WINDOW = 64 * 2**10
 
 
 class ObjectStorage(Storage):
@@ -85,7 +85,14 @@ class ObjectStorage(Storage):
     def read_range(self, key: str, start: int, end: int) -> bytes:
         """Return the bytes from ``start`` up to ``end`` of an object that is known to have them."""
         path = self._path(key)
-        return self._ask("read", key, lambda: bytes(self.fs.cat_file(path, start=start, end=end)))
+
+        def send() -> bytes:
+            data = bytes(self.fs.cat_file(path, start=start, end=end))
+            if len(data) != end - start:
+                raise EOFError(f"{len(data)} bytes came where {end - start} are")
+            return data
+
+        return self._ask("read", key, send)
 
     def size(self, key: str) -> int | None:
         path = self._path(key)
@@ -98,7 +105,7 @@ class ObjectStorage(Storage):
         size = self.size(key)
         if size is None:
             raise FileNotFoundError(errno.ENOENT, "no such object", self.url(key))
-        return io.BufferedReader(_Ranges(self, key, size), _SMALLEST_WINDOW)
+        return open_ranges(lambda start, end: self.read_range(key, start, end), size)
 
     def create(self, key: str, data: bytes) -> None:
         path = self._path(key)
@@ -137,26 +144,27 @@ class ObjectStorage(Storage):
     def writer(self, key: str) -> ObjectWriter:
         return _PartsWriter(self, key)
 
-    def list_objects(self, prefix: str) -> list[ObjectInfo]:
-        return sorted(
-            ObjectInfo(name, entry["size"], modified(entry))
-            for name, entry in self._entries(prefix)
-            if entry["type"] != "directory"
-        )
-
-    def _entries(self, prefix: str) -> list[tuple[str, dict[str, Any]]]:
-        """Return the names directly under a prefix with what the backend says of each."""
-        path = self._path(prefix)
+    def _entries(self, prefix: str) -> list[tuple[str, Entry]]:
+        """Return the names directly under a prefix, each with what the store says of it."""
+        bucket, key, _ = self._dialect.split(self._path(prefix))
+        start = f"{key}/" if key else ""
+        send = lambda: tuple(self._dialect.list(self.fs, bucket, start))  # noqa: E731
         try:
-            found = self._ask("list", prefix, lambda: self._dialect.list(self.fs, path))
-        except FileNotFoundError:
-            return []
-        start = len(path) + 1
-        named = [(entry["name"].strip("/")[start:], entry) for entry in found]
+            found = self._ask("list", prefix, send)
+        except FileNotFoundError as error:
+            raise self._refused("list", prefix, error) from error
+        named = [(entry.key[len(start) :].rstrip("/"), entry) for entry in found]
         return [(name, entry) for name, entry in named if name]
 
+    def list_objects(self, prefix: str) -> list[ObjectInfo]:
+        return sorted(
+            ObjectInfo(name, entry.size, entry.modified)
+            for name, entry in self._entries(prefix)
+            if entry.modified is not None
+        )
+
     def list(self, prefix: str) -> list[str]:
-        return sorted(name for name, _ in self._entries(prefix))
+        return sorted({name for name, _ in self._entries(prefix)})
 
     def delete(self, key: str) -> bool:
         path = self._path(key)
@@ -223,8 +231,8 @@ class ObjectStorage(Storage):
 class _PartsWriter(ObjectWriter):
     """Bytes for one new object: sent as they come when they are many, in one request when few.
 
-    The store shows the object when its last part is confirmed. The condition goes with that
-    last request; where a store ignores it there, the name alone keeps writers apart.
+    The store shows the object when its parts are confirmed. The condition goes with that last
+    request. As Ceph ignores it there, the key is looked at right before.
     """
 
     def __init__(self, storage: ObjectStorage, key: str) -> None:
@@ -259,14 +267,14 @@ class _PartsWriter(ObjectWriter):
         self._buffer = None
         if self._parts is not None:
             parts, self._parts = self._parts, None
-            with contextlib.suppress(Exception):  # the store forgets unconfirmed parts in time
-                parts.discard()
-            parts.closed = True  # or its finaliser would confirm what was written
+            with contextlib.suppress(Exception), _usable(parts):
+                parts.discard()  # not on Azure, which forgets unconfirmed parts in a week
 
     def _open(self) -> None:
         path = self._storage._path(self._key)  # noqa: SLF001 - one class in two parts
         fs = self._storage.fs
         self._parts = fs.open(path, "xb", block_size=PART_BYTES)
+        self._parts.closed = True
         assert self._buffer is not None  # noqa: S101 - `write` has checked
         self._send(self._buffer.getvalue())
         self._buffer = io.BytesIO()
@@ -274,13 +282,17 @@ class _PartsWriter(ObjectWriter):
     def _send(self, data: bytes) -> None:
         self._digest.update(data)
         try:
-            self._parts.write(data)
+            with _usable(self._parts):
+                self._parts.write(data)
         except Exception as error:
             raise self._failed("write", error) from error
 
     def _confirm(self) -> None:
+        if self._storage.size(self._key) is not None:
+            raise self._taken()
         try:
-            self._parts.close()
+            with _usable(self._parts):
+                self._parts.close()
         except Exception as error:
             if not self._is_there():  # not only the answer was lost
                 raise self._failed("create", error) from error
@@ -289,8 +301,11 @@ class _PartsWriter(ObjectWriter):
     def _failed(self, action: str, error: Exception) -> OSError:
         """Word a failure; some stores say with the first part already that the key is taken."""
         if classify(error) is Outcome.TAKEN:
-            return FileExistsError(errno.EEXIST, "exists", self._storage.url(self._key))
+            return self._taken()
         return self._storage._refused(action, self._key, error)  # noqa: SLF001
+
+    def _taken(self) -> FileExistsError:
+        return FileExistsError(errno.EEXIST, "exists", self._storage.url(self._key))
 
     def _is_there(self) -> bool:
         try:
@@ -301,45 +316,14 @@ class _PartsWriter(ObjectWriter):
         return found == self._digest.digest()
 
 
-class _Ranges(io.RawIOBase):
-    """An object read by ranges: a window that doubles while the reading goes straight on."""
-
-    def __init__(self, storage: ObjectStorage, key: str, size: int) -> None:
-        self._storage, self._key, self._size = storage, key, size
-        self._position = self._start = 0
-        self._window = b""
-        self._length = _SMALLEST_WINDOW
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
-        self._position = max(0, base + offset)
-        return self._position
-
-    def readinto(self, buffer: Any) -> int:  # noqa: ANN401 - any writable buffer
-        wanted = min(len(buffer), self._size - self._position)
-        if wanted <= 0:
-            return 0
-        end = self._start + len(self._window)
-        if not self._start <= self._position < end:
-            goes_on = self._position == end
-            self._length = min(PART_BYTES, self._length * 2) if goes_on else _SMALLEST_WINDOW
-            stop = min(self._size, self._position + max(wanted, self._length))
-            self._window = self._storage.read_range(self._key, self._position, stop)
-            self._start = self._position
-        offset = self._position - self._start
-        part = self._window[offset : offset + wanted]
-        buffer[: len(part)] = part
-        self._position += len(part)
-        return len(part)
+@contextlib.contextmanager
+def _usable(parts: Any) -> Iterator[None]:  # noqa: ANN401 - fsspec has no types
+    """Let a file be open for one call only: else its finaliser would confirm what was written."""
+    parts.closed = False
+    try:
+        yield
+    finally:
+        parts.closed = True
 
 
 class _Patience:

@@ -34,8 +34,8 @@ LAYERS = [
         "cache",
         "evidence",
         "successors",
-        "descent",
         "known_rows",
+        "descent",
         "disk",
         "known",
         "lineage",
@@ -56,6 +56,7 @@ LAYERS = [
         "local",
         "memory",
         "objects",
+        "ranges",
         "dialects",
         "outcomes",
         "storage",
@@ -126,7 +127,7 @@ def test_third_party(module):
 @pytest.mark.parametrize(
     ("package", "allowed"),
     [
-        ("fsspec", {"local", "memory"}),
+        ("fsspec", {"dialects", "local", "memory"}),
         ("filelock", {"local", "memory"}),
         ("sqlite3", {"jammi_db", "interop"}),
         ("rich", {"terminal"}),

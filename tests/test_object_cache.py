@@ -17,10 +17,9 @@ from support.hoarders import read_all
 from support.invariants import check_invariants
 from support.processes import run_together
 from support.results import build, rows
-from support.roots import contents
+from support.storage_contract import Contract
 from support.stored import record, segment
 from support.threads import begin
-from test_storage import Contract, _hasty  # noqa: F401 - a fixture of the contract
 
 from jammi_files import FormatError, InvalidInputError, fsck, manifest, object_cache, root_format
 from jammi_files.catalog import Catalog
@@ -79,14 +78,6 @@ class TestCached(Contract):
     def storage(self, tmp_path):
         inner = LocalStorage(tmp_path / "root", "os")
         return CachedStorage(inner, str(tmp_path / "cache"))
-
-
-@pytest.fixture(autouse=True)
-def _objects_of_the_origin(monkeypatch):
-    """Let the contract look at every object beside the code under test."""
-    find = contents
-    unwrapped = lambda storage: find(storage.uncached())  # noqa: E731
-    monkeypatch.setattr("test_storage.contents", unwrapped)
 
 
 # --- what is kept
