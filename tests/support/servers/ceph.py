@@ -37,7 +37,6 @@ osd crush update on start = false
 osd class load list = *
 osd class default list = *
 osd objectstore = memstore
-osd max object name len = 256
 memstore device bytes = 2147483648
 mon warn on pool no redundancy = false
 mon allow pool size one = true
