@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 from jammi_files.disk import Disk, Found
 from jammi_files.errors import InvalidInputError, NotFoundError
-from jammi_files.known import READY, Known, Pin, Rows
+from jammi_files.known import READY, Known, Pin
+from jammi_files.known_rows import Rows
 from jammi_files.reasons import (
     CurrentAnchor,
     InputAdvanced,

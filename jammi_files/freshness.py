@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from jammi_files.artifacts import Artifacts
+from jammi_files.descent import climb, order_of
 from jammi_files.disk import CheckBytes, Disk, parse_check
 from jammi_files.evidence import Evidence, Judged, Resolvers
-from jammi_files.known import READY, Known, Rows
-from jammi_files.known_rows import Lookup, links_to
-from jammi_files.lineage import inputs_first
+from jammi_files.known import READY, Known
+from jammi_files.known_rows import Lookup
 from jammi_files.reads import Reads
 from jammi_files.reasons import (
     MOST_CAUSES,
@@ -67,19 +67,16 @@ def staleness(  # noqa: PLR0913 - what to ask, and what is asked
 class _Family:
     """The ancestors of a result, nearest first, and the way to each."""
 
-    def __init__(self, rows: Rows, me: Known) -> None:
-        self.ancestors: list[Known] = []
+    def __init__(self, rows: Lookup, me: Known) -> None:
         self._child = {me.table_name: ""}
-        above: dict[str, list[Known]] = {}
-        waiting = [me]
-        for known in waiting:  # grows as it goes
-            above[known.table_name] = list(rows.parents(known))
-            for parent in above[known.table_name]:
-                if parent.table_name not in self._child:
-                    self._child[parent.table_name] = known.table_name
-                    waiting.append(parent)
-        inputs_first(links_to(above), [me.table_name])  # raises if there is a cycle
-        self.ancestors = waiting[1:]
+        found = climb([me], rows.parents)
+        above = {name: parents for name, (_, parents) in found.items()}
+        for name, parents in above.items():
+            for parent in parents:
+                self._child.setdefault(parent.table_name, name)
+        members = [known for known, _ in found.values()]
+        order_of(members, above)  # raises if there is a cycle
+        self.ancestors = members[1:]
 
     def path(self, name: str) -> tuple[str, ...]:
         """Return the way from a direct input of the result to ``name``, both included."""

@@ -1,9 +1,8 @@
-"""Results as freshness sees them: a few facts of each row, and what it was made from."""
+"""Results as freshness sees them: a few facts of each row, and its anchors as stored."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 READY = "ready"
 UNREADABLE = "unreadable"
@@ -38,16 +37,3 @@ class Known(NamedTuple):
     def is_attested(self) -> bool:
         """True if the row carries a contract (`B232`)."""
         return self.definition_hash is not None and self.pins is not None
-
-
-class Rows(Protocol):
-    """The visible rows of one version."""
-
-    def get(self, table_name: str) -> Known | None:
-        """Return the row of that name in any status."""
-
-    def siblings(self, known: Known) -> Sequence[Known]:
-        """Return the ready rows with the same ``logical`` part, the row itself among them."""
-
-    def parents(self, known: Known) -> Sequence[Known]:
-        """Return the ready results that a result was made from, in anchor order."""

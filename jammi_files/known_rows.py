@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
+from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from jammi_files.descent import Descent, climb
 from jammi_files.errors import FormatError, TableNotFoundError
 from jammi_files.known import READY, UNREADABLE, Known, Pin
-from jammi_files.lineage import inputs_first
 from jammi_files.reads import Reads
 from jammi_files.schema import ENUM_COLUMNS, AnchorKind, ResultTableRecord
 from jammi_files.timestamps import parse_timestamp
+
+T = TypeVar("T")
 
 FEW = 2000
 """Rows looked up one by one (30 us each) before all are taken from one scan (5 us each)."""
@@ -46,16 +49,14 @@ class Everything:
         """The ready results that each ready result was made from."""
         return {known.table_name: parents_of(self, known) for known in self.ready}
 
-    def inputs_first(self) -> Iterable[str]:
-        """Return the names of the ready results, each after its inputs.
+    @cached_property
+    def family(self) -> Descent:
+        """All ready results.
 
         Raises:
-            DependencyCycleError: there is no such order.
+            DependencyCycleError: one of them is its own ancestor.
         """
-        for known, above in zip(self.ready, self.inputs.values(), strict=True):
-            if any(parent.age >= known.age for parent in above):
-                return inputs_first(links_to(self.inputs), self.inputs)
-        return self.inputs  # age is such an order, as nearly always where the store made the rows
+        return Descent(self.ready, self.inputs)
 
     @property
     def used(self) -> list[Known]:
@@ -71,10 +72,14 @@ class Everything:
         """Return the ready rows with the same ``logical`` part, the row itself among them."""
         return self._groups.get(known.logical, ())
 
-    def parents(self, known: Known) -> Sequence[Known]:
+    def parents(self, known: Known) -> list[Known]:
         """Return the ready results that a ready result was made from, in anchor order."""
         found = self.inputs.get(known.table_name)
         return parents_of(self, known) if found is None else found
+
+    def descent(self, results: Iterable[Known]) -> Descent:  # noqa: ARG002 - all are at hand
+        """Return ready results with all of their ancestors."""
+        return self.family
 
     @cached_property
     def _groups(self) -> dict[tuple[str, ...], list[Known]]:
@@ -123,11 +128,17 @@ class Lookup:
         records = self._reads.find_result_tables(source, task, model, kind=kind, status=READY)
         return [self._remember(record) for record in records]
 
-    def parents(self, known: Known) -> Sequence[Known]:
+    def parents(self, known: Known) -> list[Known]:
         """Return the ready results that a result was made from, in anchor order."""
         if known.table_name not in self._parents:
             self._parents[known.table_name] = parents_of(self, known)
         return self._parents[known.table_name]
+
+    def descent(self, results: Iterable[Known]) -> Descent:
+        """Return ready results with all of their ancestors."""
+        found = climb(results, self.parents)
+        above = {name: parents for name, (_, parents) in found.items()}
+        return Descent((known for known, _ in found.values()), above)
 
     @cached_property
     def _everything(self) -> Everything:
@@ -151,16 +162,14 @@ class Lookup:
         return known
 
 
-def parents_of(rows: Everything | Lookup, known: Known) -> list[Known]:
+Rows = Everything | Lookup
+"""The visible rows of one version."""
+
+
+def parents_of(rows: Rows, known: Known) -> list[Known]:
     """Return the ready results that a result was made from, in anchor order."""
     found = [rows.get(pin.source) for pin in known.pins or () if pin.kind == _RESULT]
     return [parent for parent in found if parent is not None and parent.status == READY]
-
-
-def links_to(inputs: dict[str, list[Known]]) -> dict[str, list[tuple[str, AnchorKind]]]:
-    """Return the steps from results to their parents, as `lineage` walks them."""
-    kind = AnchorKind.RESULT_DIGEST
-    return {name: [(each.table_name, kind) for each in above] for name, above in inputs.items()}
 
 
 def _age(known: Known) -> tuple[int, str]:
@@ -197,7 +206,7 @@ def _unreadable(name: str) -> Known:
 def _rows(table: pa.Table) -> Iterator[Known]:
     columns = {name: table.column(name).to_pylist() for name in (*_PLAIN, *_DIGESTS)}
     ages = table.column("created_at").cast(pa.int64()).to_pylist()
-    logical = zip(*(table.column(name).to_pylist() for name in _LOGICAL), strict=True)
+    logical = _shared(_together, [table.column(name).combine_chunks() for name in _LOGICAL])
     shapes = [table.column(name).to_pylist() for name in _SHAPE]
     shapes[-1] = [None if each is None else tuple(each) for each in shapes[-1]]
     pins = list(_pins(table.column("input_anchors")))
@@ -235,18 +244,25 @@ def _has_odd_anchor(column: pa.ChunkedArray) -> pa.Array:
     return pc.is_in(pa.array(range(len(anchors)), rows.type), rows)
 
 
+def _together(*values: str) -> tuple[str, ...]:
+    return values
+
+
 def _pins(column: pa.ChunkedArray) -> Iterator[tuple[Pin, ...] | None]:
-    """Yield the anchors of each row, equal ones as one object: most inputs have many readers."""
     anchors = column.combine_chunks()
     flat = pc.list_flatten(anchors)
-    fields = [pc.struct_field(flat, name) for name in Pin._fields]
-    lengths = [pc.cast(pc.binary_length(field), pa.string()) for field in fields]
-    codes = pc.binary_join_element_wise(*fields, *lengths, "\0").dictionary_encode()
-    first = pc.index_in(codes.dictionary, pc.cast(codes, pa.string()))
-    distinct = list(map(Pin, *(field.take(first).to_pylist() for field in fields)))
-    pins = [distinct[code] for code in codes.indices.to_pylist()]
+    pins = _shared(Pin, [pc.struct_field(flat, name) for name in Pin._fields])
     start = 0
     lengths = pc.fill_null(pc.list_value_length(anchors), 0).to_pylist()
     for length, is_null in zip(lengths, anchors.is_null().to_pylist(), strict=True):
         yield None if is_null else tuple(pins[start : start + length])
         start += length
+
+
+def _shared(make: Callable[..., T], fields: list[pa.Array]) -> list[T]:
+    """Return what ``make`` makes of text columns, equal rows as one object: most come often."""
+    lengths = [pc.cast(pc.binary_length(field), pa.string()) for field in fields]
+    codes = pc.binary_join_element_wise(*fields, *lengths, "\0").dictionary_encode()
+    first = pc.index_in(codes.dictionary, pc.cast(codes, pa.string()))
+    distinct = list(map(make, *(field.take(first).to_pylist() for field in fields)))
+    return [distinct[code] for code in codes.indices.to_pylist()]

@@ -14,15 +14,15 @@ from functools import cache
 from itertools import islice
 from typing import NamedTuple
 
-from jammi_files.descent import Descent
 from jammi_files.disk import Disk
-from jammi_files.known import Known, Rows
+from jammi_files.known import Known
+from jammi_files.known_rows import Rows
 from jammi_files.scope import Scope, TenantId
 
 DEFINITIONS = 64
 """Rows without descriptor digest whose sidecars are read for it, for each shape of a group."""
 
-FIRST_CHUNK = 64
+FIRST_CHUNK = 8
 """The newest results of an output that are tried first; four times as many each time after."""
 
 BLOCK_BITS = 4096
@@ -63,7 +63,7 @@ class Outputs:
         while searches:
             for search in searches:
                 search.take(size)
-            descent = Descent(self._rows, (each for s in searches for each in s.chunk))
+            descent = self._rows.descent(each for search in searches for each in search.chunk)
             for block in _blocks(searches):
                 marks = descent.spread(dict(_bits(block)))
                 shift = 0
@@ -99,23 +99,25 @@ class _Group:
     def __init__(self, siblings: Iterable[Known], disk: Disk | None) -> None:
         self._disk = disk
         attested = sorted((each for each in siblings if each.is_attested), key=_age)
-        self._outputs = _descriptors(attested, disk)
-        self._members: dict[str | None, list[Known]] = {}
+        digests = _descriptors(attested, disk)
+        self._of_output: dict[str | None, list[Known]] = {}
+        self._of_member: dict[str, list[Known]] = {}
+        self._unknown: set[str] = set()
         for each in attested:
-            self._members.setdefault(self._output(each), []).append(each)
+            hashed = each.definition_hash
+            output = each.descriptor_digest or digests.get(hashed)
+            if output is None:
+                self._unknown.add(each.table_name)
+            members = self._of_output.setdefault(output or hashed, [])
+            members.append(each)
+            self._of_member[each.table_name] = members
 
     def members(self, known: Known) -> list[Known]:
         """Return the results of the output of one, which may be older than `DEFINITIONS` others."""
-        if not known.is_attested:
-            return []
-        output = self._output(known)
-        if output == known.definition_hash and self._disk is not None and len(self._members) > 1:
-            output = self._disk.descriptor(known) or output
-        return self._members.get(output, [])
-
-    def _output(self, known: Known) -> str | None:
-        hashed = known.definition_hash
-        return known.descriptor_digest or self._outputs.get(hashed, hashed)
+        members = self._of_member.get(known.table_name, [])
+        if known.table_name in self._unknown and self._disk and len(self._of_output) > 1:
+            return self._of_output.get(self._disk.descriptor(known), members)
+        return members
 
 
 class _Search:
@@ -143,7 +145,7 @@ class _Search:
         whole = (1 << len(self.chunk)) - 1
 
         def descendants(name: str) -> int:
-            return marks(name) >> shift & whole
+            return (marks(name) >> shift) & whole
 
         @cache
         def newest(fit: int) -> str | None:

@@ -76,7 +76,7 @@ class _Answers:
         # is or descends from. One each is enough to follow the path, and keeps the pass linear.
         self._stale: dict[str, str] = {}
         self._open: dict[str, str] = {}
-        for name in rows.inputs_first():
+        for name in rows.family.order:
             own = judged[name]
             self._inherit(self._stale, name, own=bool(own.reasons))
             self._inherit(self._open, name, own=bool(own.open))
