@@ -179,10 +179,12 @@ class Artifacts:
             StateError: the data object is gone.
         """
         storage, key = self.locate(record.parquet_path)
-        if storage.size(key) is None:
-            raise StateError(f"the data of '{record.table_name}' is gone from '{storage.url(key)}'")
         path, filesystem = storage.arrow_path(key)
-        return ds.dataset(path, filesystem=filesystem, format="parquet")
+        try:
+            return ds.dataset(path, filesystem=filesystem, format="parquet")
+        except FileNotFoundError:
+            msg = f"the data of '{record.table_name}' is gone from '{storage.url(key)}'"
+            raise StateError(msg) from None
 
     def remove(self, record: ResultTableRecord) -> list[str]:
         """Delete a result's objects under the root, as far as possible; return what went.

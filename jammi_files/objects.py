@@ -22,10 +22,12 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, BinaryIO, TypeVar
 
+from pyarrow.fs import PyFileSystem
+
 from jammi_files.dialects import Dialect, Entry
 from jammi_files.errors import StorageError
 from jammi_files.outcomes import Outcome, answer_of, classify, is_denied, is_without_bucket
-from jammi_files.ranges import open_ranges
+from jammi_files.ranges import RangeFiles, open_ranges
 from jammi_files.storage import (
     AmbiguousError,
     ObjectExistsError,
@@ -183,7 +185,7 @@ class ObjectStorage(Storage):
         return f"{self.root}/{key}"
 
     def arrow_path(self, key: str) -> tuple[str, Any]:
-        return self._path(key), self.fs
+        return self._path(key), PyFileSystem(RangeFiles(self, self._base))
 
     def sign(self, key: str, seconds: int) -> str:
         path = self._path(key)

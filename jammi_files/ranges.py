@@ -1,58 +1,146 @@
-"""An object that is read by ranges as a file: a window that doubles while the reading goes on."""
+"""Objects of a bucket read by ranges: as a file, and as the files that pyarrow opens.
+
+A range is asked for in one request and answered whole. Reading straight on widens the window, so a
+file that is read from its beginning takes few requests, and one that is read here and there few
+bytes. fsspec's own files ask for an object's size at every opening, and some of them twice.
+"""
 
 from __future__ import annotations
 
 import io
 import os
 from collections.abc import Callable
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
-_SMALLEST = 64 * 2**10
-_LARGEST = 16 * 2**20
+import pyarrow as pa
+import pyarrow.fs as pafs
+
+SMALLEST_WINDOW = 64 * 2**10
+LARGEST_WINDOW = 16 * 2**20
 
 ReadRange = Callable[[int, int], bytes]
-"""Returns the bytes from a start up to an end."""
+"""Returns the bytes from a start up to an end, all of them."""
 
 
 def open_ranges(read: ReadRange, size: int) -> BinaryIO:
     """Return an object of ``size`` bytes as a file; ``read`` is asked for what is needed."""
-    return io.BufferedReader(_Ranges(read, size), _SMALLEST)
+    return io.BufferedReader(Ranges(read, size), SMALLEST_WINDOW)
 
 
-class _Ranges(io.RawIOBase):
+class Ranges(io.RawIOBase):
+    """An object of a known size as a file; a read returns all that it asks for."""
+
     def __init__(self, read: ReadRange, size: int) -> None:
         self._read, self._size = read, size
         self._position = self._start = 0
         self._window = b""
-        self._length = _SMALLEST
+        self._length = SMALLEST_WINDOW // 2
 
     def readable(self) -> bool:
+        """Return True."""
         return True
 
     def seekable(self) -> bool:
+        """Return True."""
         return True
 
     def tell(self) -> int:
+        """Return the position."""
         return self._position
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Move the position; nothing is asked for."""
         base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
         self._position = max(0, base + offset)
         return self._position
 
     def readinto(self, buffer: Any) -> int:  # noqa: ANN401 - any writable buffer
+        """Fill the buffer as far as the object reaches, by one request at most."""
         wanted = min(len(buffer), self._size - self._position)
         if wanted <= 0:
             return 0
-        end = self._start + len(self._window)
-        if not self._start <= self._position < end:
-            goes_on = self._position == end
-            self._length = min(_LARGEST, self._length * 2) if goes_on else _SMALLEST
-            stop = min(self._size, self._position + max(wanted, self._length))
-            self._window = self._read(self._position, stop)
-            self._start = self._position
+        stop = self._position + wanted
+        if not self._start <= self._position <= stop <= self._start + len(self._window):
+            self._move_window(stop)
         offset = self._position - self._start
-        part = self._window[offset : offset + wanted]
-        buffer[: len(part)] = part
-        self._position += len(part)
-        return len(part)
+        buffer[:wanted] = self._window[offset : offset + wanted]
+        self._position = stop
+        return wanted
+
+    def _move_window(self, stop: int) -> None:
+        """Let the window begin at the position and reach ``stop`` or farther."""
+        goes_on = self._start <= self._position <= self._start + len(self._window)
+        kept = self._window[self._position - self._start :] if goes_on else b""
+        self._length = min(LARGEST_WINDOW, self._length * 2) if goes_on else SMALLEST_WINDOW
+        first = self._position + len(kept)
+        last = min(self._size, max(stop, first + self._length))
+        self._window = kept + self._read(first, last)
+        self._start = self._position
+
+
+class Bucket(Protocol):
+    """What is read from, by key."""
+
+    @property
+    def fs(self) -> Any:  # noqa: ANN401 - fsspec has no types
+        """The fsspec file system."""
+
+    def size(self, key: str) -> int | None:
+        """Return the object's size in bytes, None if there is none."""
+
+    def read_range(self, key: str, start: int, end: int) -> bytes:
+        """Return the bytes from ``start`` up to ``end``, all of them."""
+
+
+class RangeFiles(pafs.FSSpecHandler):  # type: ignore[misc]  # pyarrow has no types
+    """The file system that `pyarrow.dataset` reads a bucket's immutable objects through.
+
+    An object's size is asked once. ``base`` is what the paths of the bucket's keys begin with.
+    """
+
+    def __init__(self, bucket: Bucket, base: str) -> None:
+        self._bucket, self._base = bucket, base
+        self._sizes: dict[str, int] = {}
+
+    @property
+    def fs(self) -> Any:  # noqa: ANN401 - a forked child has another one
+        """The fsspec file system, for everything but reading."""
+        return self._bucket.fs
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, RangeFiles):
+            return NotImplemented
+        return bool(self.fs == other.fs) and self._base == other._base
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        return hash((type(self), self._base))
+
+    def get_file_info(self, paths: list[str]) -> list[pafs.FileInfo]:
+        """Return whether there is such an object, and its size; a prefix is none."""
+        return [self._info(path) for path in paths]
+
+    def open_input_file(self, path: str) -> pa.PythonFile:
+        """Open an object for random access."""
+        size = self._info(path).size if path not in self._sizes else self._sizes[path]
+        if size is None:
+            raise FileNotFoundError(path)
+        key = self._key(path)
+        read = lambda start, end: self._bucket.read_range(key, start, end)  # noqa: E731
+        return pa.PythonFile(Ranges(read, size), mode="r")
+
+    def open_input_stream(self, path: str) -> pa.PythonFile:
+        """Open an object to be read from its beginning."""
+        return self.open_input_file(path)
+
+    def _info(self, path: str) -> pafs.FileInfo:
+        size = self._bucket.size(self._key(path))
+        if size is None:
+            return pafs.FileInfo(path, pafs.FileType.NotFound)
+        self._sizes[path] = size
+        return pafs.FileInfo(path, pafs.FileType.File, size=size)
+
+    def _key(self, path: str) -> str:
+        return path.removeprefix(f"{self._base}/")
