@@ -63,9 +63,8 @@ P = ParamSpec("P")
 OnBusy = Literal["wait", "fail", "compute"]
 """What to do while another process builds the same result (`B127`)."""
 
-FIRST_PAUSE = 0.01
-LONGEST_PAUSE = 0.5
-"""Seconds between two looks at a build that is awaited, before jitter."""
+FIRST_PAUSE, LONGEST_PAUSE, LONGEST_FAR_PAUSE = 0.01, 0.5, 5.0
+"""Seconds between two looks at a build that is awaited, before jitter; a bucket bills each look."""
 
 _log = logging.getLogger("jammi_files")
 
@@ -282,7 +281,7 @@ class Reuse(Answers):
             if manner.on_busy == "fail" or left <= 0:
                 raise ConflictError(f"this result is being built as '{holder.table_name}'")
             time.sleep(min(left, random.uniform(pause / 2, pause)))  # noqa: S311 - jitter
-            pause = min(2 * pause, LONGEST_PAUSE)
+            pause = min(2 * pause, LONGEST_PAUSE if self.storage.is_locked else LONGEST_FAR_PAUSE)
 
     def _compute(self, job: Job, *, claimed: ResultTableRecord | None = None) -> Obtained:
         def create() -> ResultTableInfo:
@@ -292,7 +291,8 @@ class Reuse(Answers):
         with Build(steps, job.schema) as out, _renewed(self.catalog, out.table_name):
             for data in pieces(job.fn()):
                 out.write(data)
-        return Obtained(self._record(out.table_name), CacheOutcome.computed())
+        made = self.catalog.last_seen().get_result_table(out.table_name)
+        return Obtained(made or self._record(out.table_name), CacheOutcome.computed())
 
     def _bury_if_dead(self, holder: ResultTableRecord) -> bool:
         """Fail a build whose process is gone, unless somebody else does; True if it is dead."""

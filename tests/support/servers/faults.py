@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from support.servers.controls import LIMIT, Chance, Controls, Fault, Rule
 from support.servers.dialects import CHANGING
+from support.threads import begin
 
 
 class Hold:
@@ -50,6 +53,26 @@ class Faults:
             yield held
         finally:
             held.release()
+
+    def in_rounds(self, ask: Callable[[], Any], *sizes: int) -> Any:
+        """Return what ``ask()`` returns while its requests are released in rounds of these sizes.
+
+        A round is released once all of its requests are at the server, and not before: a call that
+        comes to its end takes no more round trips than there are rounds.
+        """
+        controls = self._controls
+        any_method = ("GET", "HEAD", *CHANGING)
+        held = [Rule(Fault.HELD_BEFORE, methods=any_method, times=size) for size in sizes]
+        numbers = [controls.add_rule(rule) for rule in held]  # the oldest is used first
+        asked = begin(ask)
+        for number, size in zip(numbers, sizes, strict=True):
+            end = time.monotonic() + LIMIT / 4
+            while controls.seen(number) < size:
+                assert not asked.done(), f"no round of {size} requests: {asked.result(0)!r}"
+                assert time.monotonic() < end, f"a round of {size} was not filled"
+                time.sleep(0.002)
+            controls.release(number)
+        return asked.result(LIMIT)
 
     @contextlib.contextmanager
     def by_chance(self, chance: Chance) -> Iterator[None]:
