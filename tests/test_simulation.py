@@ -1,0 +1,57 @@
+"""The whole library in simulated time: what is promised holds under every fault and every order.
+
+CI plays a share of the seeds; ``python -m support.simulation --seeds 100000`` plays as many as one
+likes. Each protection is taken away once, and some seed among the first notices.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+from unittest import mock
+
+import pytest
+from support.simulation.plan import Plan, draw
+from support.simulation.run import Run, shrink, simulate
+
+from jammi_files import draft, funnel, lease, log, objects, storage, vacuum
+from jammi_files.errors import AlreadyExistsError
+
+SEEDS = 120
+PARTS = 4
+MOST = 300
+"""Seeds among which a missing protection has to be noticed."""
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+def test_promises_hold(part):
+    """Whatever fails, in whichever order: no promise is broken."""
+    for seed in range(part, SEEDS, PARTS):
+        run = simulate(draw(seed))
+        assert run.violation is None, f"seed {seed}: {run.violation}"
+
+
+def test_faults_and_races_happen():
+    """The plans are not idle: every kind of fault and call occurs, and clients meet."""
+    plans = [draw(seed) for seed in range(SEEDS)]
+    faults = {each.fault for plan in plans for client in plan.clients for each in client.troubles}
+    assert len(faults) == 13
+    runs = [simulate(plan) for plan in plans[:20]]
+    assert sum(run.faults.total() for run in runs) > 20
+    assert {"done", "denied"} <= {str(call.result) for run in runs for call in run.calls}
+
+
+def test_a_seed_is_one_trace():
+    """The same seed gives the same trace, event by event; another seed another one."""
+    first, second = simulate(draw(7)), simulate(draw(7))
+    assert first.trace == second.trace
+    assert first.digest != simulate(draw(8)).digest
+
+
+def first_failure(**how) -> Run:
+    for seed in range(MOST):
+        run = simulate(draw(seed), **how)
+        if run.violation is not None:
+            return run
+    return pytest.fail(f"none of {MOST} seeds noticed")
