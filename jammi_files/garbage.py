@@ -23,6 +23,12 @@ from jammi_files.storage import ObjectInfo, Storage
 
 CATALOG = "_catalog"
 
+CLOCK = f"{CATALOG}/vacuum"
+"""What the object begins with by which a vacuum asks for the storage's time."""
+
+_CLOCK_GRACE = 3600
+"""Seconds for which no vacuum takes another one's clock for garbage, whatever its grace."""
+
 _TEMPORARY = re.compile(r"(.+)\.[0-9a-f]{8}\.tmp", re.ASCII | re.DOTALL)
 _SEGMENT = re.compile(r"[0-9a-f]{32}\.parquet", re.ASCII)
 
@@ -66,6 +72,11 @@ class Age:
         """Say whether ``since`` lies ``grace`` seconds back, however the store rounds its times."""
         passed = int(self.now.timestamp()) - int(since.timestamp())
         return passed >= (self.grace + 1 if self.grace else 0)
+
+    def for_loose(self, key: str) -> Age:
+        """Return the age that counts for a temporary file: a clock may be in use."""
+        is_clock = key.startswith(f"{CLOCK}.")
+        return Age(self.now, max(self.grace, _CLOCK_GRACE)) if is_clock else self
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -14,10 +14,11 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import as_completed
 from itertools import chain, islice
+from typing import TypeVar
 
 from jammi_files import garbage, manifest
 from jammi_files.draft import SEGMENTS, Draft
-from jammi_files.errors import JammiFilesError, StorageError
+from jammi_files.errors import JammiFilesError, StorageError, VersionNotFoundError
 from jammi_files.garbage import Age, Listing, Stem, VacuumAction, VacuumKind
 from jammi_files.log import Log, key_of
 from jammi_files.reach import Reach, Root, building_stems, named_stems
@@ -29,6 +30,7 @@ OPERATION = "vacuum"
 _AT_ONCE = 256
 """Results that are looked at again and deleted while the writers' lock is held once."""
 
+T = TypeVar("T")
 Group = tuple[VacuumAction, ...]
 Progress = Callable[[int, int], None]
 
@@ -89,19 +91,19 @@ def vacuum(
     storage = root.storage
     if root.log.head().version == 0:
         return VacuumReport((), (), 1, None, dry_run)
-    clock = None if dry_run else f"{garbage.CATALOG}/vacuum.{uuid.uuid4().hex[:8]}.tmp"
+    clock = None if dry_run else f"{garbage.CLOCK}.{uuid.uuid4().hex[:8]}.tmp"
     try:
         now = None if clock is None else _ask_clock(storage, clock)  # 1
         listing = garbage.take_listing(storage, root.executor, without=clock)  # 2
         age = Age(now or max(dt.datetime.now(dt.UTC), listing.newest), grace)
-        plan = _make_plan(root, listing, age, keep_last)  # 3
+        plan = _on_newest(root.log, lambda state: _plan(root, state, listing, age, keep_last))  # 3
         foreign = (*listing.foreign, *_take_foreign(storage, listing, plan))
         groups = _groups(listing, plan)
         if dry_run or not groups:
             actions = tuple(chain.from_iterable(groups))
             return VacuumReport(actions, foreign, plan.retention.floor, None, dry_run)
         version = _commit(root.log, plan)  # 4
-        _spare_new(root, plan)  # 5
+        _on_newest(root.log, lambda state: _spare_new(root, state, plan))  # 5
         done = _remove(root, listing, plan, progress)  # 6 to 8
         return VacuumReport(tuple(done), foreign, plan.retention.floor, version, dry_run)
     finally:
@@ -118,8 +120,18 @@ def _ask_clock(storage: Storage, key: str) -> dt.datetime:
     raise StorageError(f"'{storage.url(key)}' was written and is not listed; nothing was removed")
 
 
-def _make_plan(root: Root, listing: Listing, age: Age, keep_last: int) -> _Plan:
-    state = root.log.head()
+def _on_newest(log: Log[Snapshot, Draft], act: Callable[[Snapshot], T]) -> T:
+    """Act on the newest state, and again if another vacuum has taken it away meanwhile."""
+    while True:
+        state = log.head()
+        try:
+            return act(state)
+        except VersionNotFoundError:
+            if log.head().version == state.version:
+                raise
+
+
+def _plan(root: Root, state: Snapshot, listing: Listing, age: Age, keep_last: int) -> _Plan:
     floor = _find_floor(root.storage, state, listing, age, keep_last)
     retention = state.header.retention.vacuumed_by(state.version + 1, floor)
     live, building = named_stems(state.tables()), building_stems(state)
@@ -138,7 +150,7 @@ def _make_plan(root: Root, listing: Listing, age: Age, keep_last: int) -> _Plan:
     loose = {
         action.key: (table, action)
         for table, action, modified in garbage.loose_objects(listing)
-        if table not in building and age.is_over(modified)
+        if table not in building and age.for_loose(action.key).is_over(modified)
     }
     plan = _Plan(state, retention, segments, stems, loose)
     kept = [*range(floor, state.version), *(v for v in retention.tags.values() if v < floor)]
@@ -190,17 +202,17 @@ def _commit(log: Log[Snapshot, Draft], plan: _Plan) -> int:
     return log.commit(change)
 
 
-def _spare_new(root: Root, plan: _Plan) -> None:
+def _spare_new(root: Root, state: Snapshot, plan: _Plan) -> None:
     """Take out of a plan what was committed or tagged between the listing and vacuum's version."""
-    before, state = plan.state, root.log.head()
-    plan.state, plan.retention = state, state.header.retention
+    before, retention = plan.state, state.header.retention
     known = before.header.retention.tags.values()
-    tagged = {version for version in plan.retention.tags.values() if version not in known}
+    tagged = {version for version in retention.tags.values() if version not in known}
     committed = range(before.version + 1, state.version)
     _spare(Reach(root, plan.stems), [*committed, *tagged], plan)
     for segment in state.runs.segments:
         plan.segments.pop(segment.info.key, None)
-    _spare_rows_since(plan, state, before.version)
+    _spare_rows_since(plan, state)
+    plan.retention = retention
 
 
 def _spare(reach: Reach, versions: Sequence[int], plan: _Plan) -> None:
@@ -213,13 +225,14 @@ def _spare(reach: Reach, versions: Sequence[int], plan: _Plan) -> None:
             plan.stems.pop(stem, None)
 
 
-def _spare_rows_since(plan: _Plan, state: Snapshot, version: int) -> None:
-    """Take out of a plan what rows name that were written after ``version``."""
-    fresh = named_stems(state.tables(since=version))
+def _spare_rows_since(plan: _Plan, state: Snapshot) -> None:
+    """Take out of a plan what rows name that were written after its own state."""
+    fresh = named_stems(state.tables(since=plan.state.version))
     for stem in fresh:
         plan.stems.pop(stem, None)
     for key in [key for key, (table, _) in plan.loose.items() if table in fresh]:
         del plan.loose[key]
+    plan.state = state
 
 
 def _groups(listing: Listing, plan: _Plan) -> list[Group]:
@@ -250,10 +263,8 @@ def _remove(
     while some := waiting[:_AT_ONCE]:
         waiting = waiting[_AT_ONCE:]
         with root.storage.lock():
-            state = root.log.head()
-            if state.version > plan.state.version:
-                _spare_rows_since(plan, state, plan.state.version)
-                plan.state = state
+            if root.log.head().version > plan.state.version:
+                _on_newest(root.log, lambda state: _spare_rows_since(plan, state))
             stems = [plan.stems[name].objects for name in some if name in plan.stems]
             loose = [(plan.loose[key][1],) for key in some if key in plan.loose]
             done = list(work.do([*stems, *loose]))
