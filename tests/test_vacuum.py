@@ -247,10 +247,13 @@ def test_second_vacuum_does_nothing(storage, store):
     assert contents(storage.inner) == before
 
 
+@pytest.mark.usefixtures("small_runs")
 def test_dry_run_writes_nothing(storage, store):
     """A plan reads and lists, says what would be done, and touches nothing."""
     catalog = store.catalog
-    grow(catalog, 5)
+    grow(catalog, 13)
+    catalog.compact()
+    grow(catalog, 1, first=13)
     catalog.delete_result_table(build(store))
     storage.create("junk.parquet.01234567.tmp", b"half")
     storage.sleep(DAY)
@@ -262,6 +265,7 @@ def test_dry_run_writes_nothing(storage, store):
     assert (plan.dry_run, plan.version) == (True, None)
     report = catalog.vacuum(0, dry_run=False)
     assert report.actions == plan.actions
+    assert {"version", "segment", "data", "sidecar", "temporary_file"} == kinds(plan).keys()
     assert (report.floor, report.bytes_freed) == (plan.floor, plan.bytes_freed)
     assert report.bytes_freed == sum(len(data) for data in before.values()) - sum(
         len(data) for key, data in contents(storage.inner).items() if key in before
@@ -444,6 +448,21 @@ def test_live_build_is_left_alone(storage, store):
     assert before <= objects(storage)
     out.close()
     assert store.catalog.get_checkpoint(info.table_name) == 3
+
+
+def test_what_has_no_row_yet(storage, store):
+    """Trap 7: an import copies data before it names it: within the grace it is no garbage."""
+    name, other = build(store), "docs__ner__m__20261122T214953517770075_0123abcd"
+    grow(store.catalog, 2)
+    for suffix in (".parquet", ".materialization.json"):
+        storage.create(f"{other}{suffix}", storage.inner.read(f"{name}{suffix}"))
+    storage.sleep(3600)
+    storage.create(f"{other}.rowmap", b"index")
+    assert not kinds(store.catalog.vacuum("1h", dry_run=False)).keys() & {"data", "sidecar"}
+    storage.sleep(3601)
+    report = store.catalog.vacuum("1h", dry_run=False)
+    assert {"data", "sidecar", "index"} <= kinds(report).keys()
+    assert storage.size(f"{name}.parquet")
 
 
 def test_leftovers_of_ended_builds(storage, store):

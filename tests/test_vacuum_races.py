@@ -124,9 +124,9 @@ def _build_named(store):
 
 
 WRITERS = {
-    "create": lambda store: store.catalog.create_result_table(**row("new")),
+    "create": lambda store: store.catalog.create_result_table(**row("z")),
     "bulk": lambda store: store.catalog.create_result_tables(rows("new0", "new1")),
-    "run": lambda store: store.catalog.create_result_tables(rows(*(f"new{n}" for n in range(9)))),
+    "run": lambda store: store.catalog.create_result_tables(rows(*(f"new{n}" for n in range(8)))),
     "large_merge": _large_merge,
     "update": lambda store: store.catalog.update_result_table_status("t3", "building", 9),
     "delete": lambda store: store.catalog.delete_result_table("t3"),
@@ -158,8 +158,10 @@ def test_paused_writer(name, rival, memory_roots):
     roots, known_first = memory_roots, rival is vacuum
     prepared = roots.new()
     store = ResultStore(Catalog(prepared))
-    grow(store.catalog, 8)
+    store.catalog.create_result_tables(rows(*(f"t{number}" for number in range(8))))
     build(store)
+    grow(store.catalog, 7, first=8)
+    assert len(store.catalog.log.head().runs.segments) == 2
     act = WRITERS[name]
     wanted = roots.copy(prepared)
     act(ResultStore(Catalog(wanted)))
