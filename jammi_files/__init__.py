@@ -5,6 +5,7 @@ A directory is the whole system: `connect` opens one. FORMAT.md, beside this fil
 
 from jammi_files.cache import CacheOutcome, CachePolicy
 from jammi_files.catalog import Catalog
+from jammi_files.copy_root import CopyProgress, CopyReport, CopyTrouble, copy
 from jammi_files.descriptor_parts import (
     AnnCandidates,
     AsofTolerance,
@@ -129,6 +130,9 @@ __all__ = [
     "CommitUnknownError",
     "ConflictError",
     "ContextSet",
+    "CopyProgress",
+    "CopyReport",
+    "CopyTrouble",
     "CurrentAnchor",
     "DefinitionChanged",
     "DependencyCycleError",
@@ -205,6 +209,7 @@ __all__ = [
     "VersionNotFoundError",
     "artifact_digest",
     "connect",
+    "copy",
     "dataset_version",
     "definition_hash",
     "delta_version",

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import uuid
 from importlib import metadata
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -33,6 +33,8 @@ class RootFormat(NamedTuple):
     """`Storage.store` of where the exclusive create was proved before the first write."""
     is_unfinished: bool = False
     """Whether this is what a copy that is on its way, or was cut off, has made so far."""
+    copied: tuple[int, str] | None = None
+    """For a copy, the version that it was last brought to, and the id of that commit."""
 
 
 def read(storage: Storage) -> RootFormat | None:
@@ -74,6 +76,9 @@ def decode(where: str, data: bytes) -> RootFormat:
             raise ValueError("it names another format")
         if not isinstance(stores, list) or not all(isinstance(each, str) for each in stores):
             raise ValueError("'exclusive_create' is no list of stores")
+        copied = fields.get("copied")
+        if copied is not None:
+            copied = int(copied["version"]), str(copied["commit_id"])
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         msg = f"'{where}' is not of jammi_files: {error}; choose another root"
         raise FormatError(msg) from error
@@ -83,7 +88,7 @@ def decode(where: str, data: bytes) -> RootFormat:
             f"{FORMAT_VERSION}; install a newer jammi_files"
         )
         raise UnsupportedVersionError(msg)
-    return RootFormat(catalog_id, tuple(stores), fields["format"] == _UNFINISHED)
+    return RootFormat(catalog_id, tuple(stores), fields["format"] == _UNFINISHED, copied)
 
 
 def ensure(storage: Storage, known: RootFormat | None = None) -> RootFormat:
@@ -119,9 +124,10 @@ def begin_copy(storage: Storage, catalog_id: str) -> None:
     storage.create(KEY, _encode(_new(storage, catalog_id)._replace(is_unfinished=True)))
 
 
-def finish_copy(storage: Storage, catalog_id: str) -> None:
-    """Make the copy that `begin_copy` began a catalog like any other."""
-    storage.replace(KEY, _encode(_new(storage, catalog_id)))
+def finish_copy(storage: Storage, catalog_id: str, version: int, commit_id: str) -> None:
+    """Make the copy that `begin_copy` began a catalog like any other, or note its new version."""
+    finished = _new(storage, catalog_id)._replace(copied=(version, commit_id))
+    storage.replace(KEY, _encode(finished))
 
 
 def _new(storage: Storage, catalog_id: str) -> RootFormat:
@@ -129,13 +135,15 @@ def _new(storage: Storage, catalog_id: str) -> RootFormat:
 
 
 def _encode(root: RootFormat) -> bytes:
-    fields = {
+    fields: dict[str, Any] = {
         "format": _UNFINISHED if root.is_unfinished else _FORMAT,
         "format_version": FORMAT_VERSION,
         "catalog_id": root.catalog_id,
         "library_version": metadata.version("jammi_files"),
         "exclusive_create": list(root.stores),
     }
+    if root.copied is not None:
+        fields["copied"] = dict(zip(("version", "commit_id"), root.copied, strict=True))
     return orjson.dumps(fields, option=orjson.OPT_INDENT_2)
 
 

@@ -16,6 +16,7 @@ TREES = {path.stem: ast.parse(path.read_text()) for path in sorted(HOME.glob("*.
 LAYERS = [
     ("__main__", "cli", "cli_commands", "cli_views", "cli_parser"),
     ("__init__",),
+    ("copy_root", "copy_plan", "copy_versions", "copy_objects"),
     ("interop", "fsck", "jammi_db"),
     ("store", "recompute", "recompute_job", "reuse", "answers"),
     (

@@ -1,0 +1,236 @@
+"""A copy that is killed at any operation: nobody opens a part of it, and the next call ends it."""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+from multiprocessing.connection import Connection
+
+import pytest
+from support.copies import copied, opened, rows_of, shown
+from support.faults import CountingStorage, Crash, CrashingStorage, HookedStorage, When
+from support.invariants import check_invariants
+from support.results import build, row
+from support.roots import LocalRoots, MemoryRoots, contents
+
+from jammi_files import copy_root
+from jammi_files.catalog import Catalog
+from jammi_files.copy_objects import Pair
+from jammi_files.errors import StateError
+from jammi_files.fsck import Kind
+from jammi_files.local import LocalStorage
+from jammi_files.log import key_of
+
+# A dead process closes no file; Python's garbage collector does, and complains.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+LIMIT = 60.0
+LEFT = {Kind.TEMPORARY_FILE, Kind.ORPHAN_OBJECT, Kind.ORPHAN_SEGMENT, Kind.RETIRED_VERSION}
+"""What a cut-off copy may leave at a destination that was a catalog already."""
+WRITTEN = ("publish", "create")
+
+
+@pytest.fixture(params=["local", "memory"])
+def roots(request, tmp_path):
+    supply = LocalRoots(tmp_path) if request.param == "local" else MemoryRoots()
+    yield supply
+    supply.close()
+
+
+@pytest.fixture(autouse=True)
+def _in_order(small_runs, monkeypatch):  # noqa: ARG001 - few rows make segments and merges
+    """Let every operation have its number: nothing happens side by side."""
+    monkeypatch.setattr(copy_root, "_THREADS", 1)
+
+
+@pytest.fixture
+def source(tmp_path_factory):
+    """Return a root with segments, a tag, a retired version, and a deleted and a failed result."""
+    storage = LocalStorage(tmp_path_factory.mktemp("source") / "root", "os")
+    store = opened(storage)
+    names = [build(store) for _ in range(2)]
+    store.catalog.tag("first", 2)
+    store.catalog.vacuum(0, keep_last=3, dry_run=False)
+    store.delete_table(names[0])
+    store.catalog.create_result_table(**row("failed"))
+    store.catalog.fail_result_table("failed", "broken")
+    return storage
+
+
+def go_on(source):
+    """Change the source in every way: rows new, deleted and building, versions retired, merged."""
+    store = opened(source)
+    store.delete_table(build(store))
+    build(store)
+    store.catalog.create_result_table(**row("building"))
+    store.catalog.untag("first")
+    store.catalog.vacuum(0, keep_last=3, dry_run=False)
+    store.catalog.compact()
+
+
+def require_end(source, target, report, before):
+    """Check that the next call has made the copy whole, out of what was there."""
+    assert report.ok
+    assert rows_of(target) == rows_of(source)
+    check_invariants(target, LEFT)
+    assert not [row for row in opened(target).verify_all() if not row.ok]
+    here, there = shown(source), shown(target)
+    keeps = Catalog(source).snapshot()._snapshot.header.retention.keeps
+    for version in Catalog(source).log.versions():
+        key = key_of(version)
+        assert (here.pop(key) == there.get(key)) if keeps(version) else not here.pop(key)
+    names = {key for key in here if "segments" not in key}
+    assert {key: there[key] for key in names} == {key: here[key] for key in names}
+    assert before is not None
+
+
+def test_first_copy(source, roots):
+    """Wherever a first copy is cut off it cannot be opened, or it is whole; then it is finished."""
+    whole = copied(source, roots.new()).copied
+    seen = refused = 0
+    left = set()
+    for target, crashing in _crashes(source, roots.new):
+        mark = (crashing.done, crashing.partial)
+        if mark in left:
+            continue
+        left.add(mark)
+        seen += 1
+        before = shown(target)
+        try:
+            found = Catalog(target).as_admin()
+        except StateError:
+            refused += 1
+        else:
+            assert found.exists or not before
+            assert rows_of(target) == (rows_of(source) if found.exists else [])
+        counting = CountingStorage(target)
+        report = copied(source, counting)
+        require_end(source, target, report, before)
+        written = [call.key for call in counting.calls if call.kind in WRITTEN]
+        kept = set(before) & set(shown(source))
+        newest = key_of(report.version)  # it is tried, and found to be there
+        assert [key for key in written if key in kept] in ([], [newest])
+        if report.since is None:
+            assert report.copied + len(kept) >= whole
+        assert copied(source, target).copied == 0
+    assert refused > 8
+    assert seen - refused < 6
+
+
+def _crashes(source, new):
+    for at in itertools.count():
+        for when in When:
+            target = new()
+            if when in (When.TORN, When.LINKED) and not isinstance(target, LocalStorage):
+                continue
+            crashing = CrashingStorage(target, at, when)
+            try:
+                copied(source, crashing)
+            except Crash:
+                yield target, crashing
+            else:
+                return
+
+
+def test_brought_forward(source, roots):
+    """Wherever a later copy is cut off, it shows what it was or what it becomes, and is sound."""
+    prepared = roots.new()
+    copied(source, prepared)
+    old = rows_of(prepared)
+    go_on(source)
+    new = rows_of(source)
+    assert old != new
+    assert Catalog(source).version - Catalog(prepared).version > 5
+    left, shows = set(), []
+    for target, crashing in _crashes(source, lambda: roots.copy(prepared)):
+        mark = (crashing.done, crashing.partial)
+        if mark in left:
+            continue
+        left.add(mark)
+        now = rows_of(target)
+        assert now in (old, new)
+        shows.append(now == new)
+        check_invariants(target, LEFT)
+        assert not [row for row in opened(target).verify_all() if not row.ok]
+        report = copied(source, target)
+        require_end(source, target, report, shown(target))
+        assert copied(source, target).copied == 0
+    assert shows == sorted(shows)
+    assert {False, True} == set(shows)
+    assert len(shows) > 20
+
+
+def test_cut_off_again_and_again(source, roots):
+    """A copy that is cut off over and over, while the source goes on, ends all the same."""
+    target = roots.new()
+    for at in range(3, 60, 4):
+        crashing = CrashingStorage(target, at % 17 + 2, When.AFTER)
+        try:
+            copied(source, crashing)
+        except Crash:
+            pass
+        else:
+            check_invariants(target, LEFT)
+        if at % 3 == 0:
+            go_on_a_little(source)
+    report = copied(source, target)
+    require_end(source, target, report, shown(target))
+
+
+def go_on_a_little(source):
+    store = opened(source)
+    store.delete_table(build(store))
+    build(store)
+
+
+# --- killed
+
+
+def _copy_until_told(source: str, target: str, pipe: Connection) -> None:
+    """Copy, and stop before every object that is shown until the parent says to go on."""
+
+    def hook(moment: str, kind: str, key: str) -> None:
+        if moment == "before" and kind in ("publish", "create", "replace"):
+            pipe.send(key)
+            pipe.recv()
+
+    here, there = LocalStorage(source, "os"), LocalStorage(target, "os")
+    copy_root._THREADS = 2
+    copy_root.copy_root(Pair(here, HookedStorage(there, hook), verify=True))
+    pipe.send(None)
+
+
+@pytest.mark.parametrize("steps", [1, 3, 7, 12])
+def test_killed(steps, source, tmp_path):
+    """A process that is killed in the middle of a copy leaves what the next one finishes."""
+    target = LocalStorage(tmp_path / "target", "os")
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    child = context.Process(
+        target=_copy_until_told, args=(source.root, target.root, theirs), daemon=True
+    )
+    child.start()
+    theirs.close()
+    try:
+        for step in range(steps):
+            assert ours.poll(LIMIT)
+            assert ours.recv() is not None
+            if step < steps - 1:
+                ours.send("go on")
+    finally:
+        child.kill()
+        child.join(LIMIT)
+    before = contents(target)
+    if before:
+        with pytest.raises(StateError, match="unfinished") if steps > 1 else _nothing():
+            Catalog(target)
+    report = copied(source, target)
+    assert report.resumed is (steps > 1)
+    require_end(source, target, report, before)
+    check_invariants(target, LEFT)
+
+
+def _nothing():
+    import contextlib  # noqa: PLC0415
+
+    return contextlib.nullcontext()
