@@ -15,7 +15,7 @@ import pytest
 from support.simulation.plan import Plan, draw
 from support.simulation.run import Run, shrink, simulate
 
-from jammi_files import draft, funnel, lease, log, objects, storage, vacuum
+from jammi_files import draft, funnel, lease, log, objects, rules, vacuum
 from jammi_files.errors import AlreadyExistsError
 
 SEEDS = 120
@@ -55,3 +55,66 @@ def first_failure(**how) -> Run:
         if run.violation is not None:
             return run
     return pytest.fail(f"none of {MOST} seeds noticed")
+
+
+def _deletes(storage_, group):
+    for action in group:
+        storage_.delete(action.key)
+    return group
+
+
+def _swaps_whatever(original):
+    return lambda self, *args, since, **also: original(self, *args, since=2**62, **also)  # noqa: ARG005
+
+
+def _reapplies_blindly():
+    """Return a `Log._apply_to` that carries a lost attempt's rows over without asking the rules."""
+    earlier = {}
+    original = log.Log._apply_to
+
+    def apply_to(self, state, batch):
+        before = earlier.get(tuple(map(id, batch)))
+        if before is None:
+            made = original(self, state, batch)
+        else:
+            made = self._codec.draft(state)
+            for row in before[0].changes.values():
+                made.put(row.record, "blind", deleted=row.deleted)
+        earlier[tuple(map(id, batch))] = made, list(batch)  # which keeps the ids taken
+        return made
+
+    return apply_to
+
+
+def _forgets_nothing(*_):
+    return None
+
+
+class _Never(Exception):
+    """Nobody raises it."""
+
+
+PROTECTIONS = {
+    "a refused create is read back": (objects.ObjectStorage, "_found", lambda *_: b""),
+    "an unknown create is told from a refused one": (log, "AmbiguousError", _Never),
+    "retired versions keep their names": (vacuum, "remove_group", _deletes),
+    "vacuum looks at what came meanwhile": (vacuum, "_spare_new", _forgets_nothing),
+    "vacuum's version stops who stands on an older one": (
+        vacuum,
+        "_commit",
+        lambda log_, plan: plan.state.version,  # noqa: ARG005
+    ),
+    "a merge knows of a vacuum after its base": (
+        draft.Draft,
+        "swap_runs",
+        _swaps_whatever(draft.Draft.swap_runs),
+    ),
+    "a live build is not recovered": (lease, "find_death", lambda *_: "assumed"),
+    "the sidecar comes before the promotion": (
+        funnel.Funnel,
+        "_put_sidecar",
+        lambda self, record, manifest: manifest,  # noqa: ARG005
+    ),
+    "recovery changes only what it judged": (rules, "require_unchanged", _forgets_nothing),
+    "a lost race is judged again": (log.Log, "_apply_to", None),
+}

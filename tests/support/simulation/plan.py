@@ -70,6 +70,12 @@ OPERATIONS = {
     "wait": 3,
 }
 
+UPKEEP = {"append": 8, "bulk": 3, "vacuum": 7, "compact": 3, "read": 1, "pinned": 1, "tag": 1}
+"""The calls of plans in which merges and vacuums meet; such plans have few and tiny runs."""
+
+OUTAGE = (Fault.LOST, Fault.LATE, Fault.UNANSWERED, Fault.BROKEN)
+"""What befalls several requests of one client in a row, so that it gives up not knowing."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Step:
@@ -119,36 +125,45 @@ class Plan:
 def draw(seed: int) -> Plan:
     """Return the plan of a seed."""
     chance = random.Random(f"plan {seed}")
+    upkeep = seed % 3 == 1
     processes = chance.randint(2, 4)
     hosts = tuple(chance.randrange(2) for _ in range(processes))
     threads = [chance.choice((1, 1, 1, 2)) for _ in range(processes)]
-    rate = chance.choice((0.0, 0.01, 0.03, 0.06, 0.12))
+    rate = chance.choice((0.01, 0.03, 0.06) if upkeep else (0.0, 0.01, 0.03, 0.06, 0.12))
     clients = []
     for process, count in enumerate(threads):
         for thread in range(count):
             name = f"p{process}t{thread}"
-            clients.append(ClientPlan(name, process, _steps(chance), _troubles(chance, rate)))
+            steps = _steps(chance, UPKEEP if upkeep else OPERATIONS)
+            troubles = _troubles(chance, rate, slow=upkeep)
+            clients.append(ClientPlan(name, process, steps, troubles))
     knobs = (
-        ("INLINE_ROWS", chance.choice((2, 4, 128))),
-        ("FAN_OUT", chance.choice((2, 3))),
-        ("MERGE_IN_COMMIT_ROWS", chance.choice((2, 6, 8192))),
+        ("INLINE_ROWS", 1 if upkeep else chance.choice((2, 4, 128))),
+        ("FAN_OUT", 2 if upkeep else chance.choice((2, 3))),
+        ("MERGE_IN_COMMIT_ROWS", 2 if upkeep else chance.choice((2, 6, 8192))),
     )
     return Plan(seed, hosts, tuple(clients), knobs)
 
 
-def _steps(chance: random.Random) -> tuple[Step, ...]:
-    count = chance.randint(2, 6)
-    kinds = chance.choices([*OPERATIONS], [*OPERATIONS.values()], k=count)
+def _steps(chance: random.Random, weights: dict[str, int]) -> tuple[Step, ...]:
+    kinds = chance.choices([*weights], [*weights.values()], k=chance.randint(2, 6))
     return tuple(Step(n, kind, chance.random()) for n, kind in enumerate(kinds))
 
 
-def _troubles(chance: random.Random, rate: float) -> tuple[Trouble, ...]:
+def _troubles(chance: random.Random, rate: float, *, slow: bool) -> tuple[Trouble, ...]:
     if not rate:
         return ()
-    found, at = [], 0
+    found: list[Trouble] = []
+    at = 0
     while (at := at + 1 + int(chance.expovariate(rate))) < 200:
         (fault,) = chance.choices([*WEIGHTS], [*WEIGHTS.values()])
-        found.append(Trouble(at, fault, chance.random()))
+        if slow and chance.random() < 0.5:
+            fault = Fault.SLOW
+        length = chance.randint(3, 12) if fault in OUTAGE and chance.random() < 0.3 else 1
+        for _ in range(length):
+            found.append(Trouble(at, fault, chance.random()))
+            at += 1
+            fault = chance.choice(OUTAGE)
     return tuple(found)
 
 

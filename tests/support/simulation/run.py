@@ -34,11 +34,11 @@ class Run:
     versions: int
 
 
-def simulate(plan: Plan, *, exclusive: bool = True) -> Run:
-    """Play a plan; ``exclusive`` False is a store that overwrites where it should create."""
+def simulate(plan: Plan, *, careless: str = "") -> Run:
+    """Play a plan; a create of a key that holds ``careless`` overwrites, as it never should."""
     world = World(plan.seed)
     bucket = Bucket(world, plan)
-    bucket.exclusive = exclusive
+    bucket.careless = careless
     witness = Witness(world, bucket)
     calls: list[Call] = []
     violation = None
@@ -78,7 +78,7 @@ def _play(world: World, bucket: Bucket, witness: Witness, plan: Plan, calls: lis
     check_linearizable(calls, end.told)
 
 
-def shrink(run: Run, *, most: int = 400, **how: bool) -> Run:
+def shrink(run: Run, *, most: int = 400, **how: str) -> Run:
     """Return the smallest run found by leaving out clients, calls and faults that still fails."""
     tried, found = 0, True
     while found and tried < most:
