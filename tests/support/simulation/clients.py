@@ -126,9 +126,16 @@ class Client:
         self.calls.append(call)
 
     def _again(self, step: Step) -> None:
-        self.task.life = self.task.process.revive()
         self.seen = 0
-        self.world.sleep(1 + 2000 * step.chance * step.chance)
+        while True:
+            self.task.life = self.task.process.revive()
+            try:
+                self.world.sleep(1 + 2000 * step.chance * step.chance)
+            except Crash:  # by another thread of the new process
+                if self.world.failure is not None:
+                    raise
+            else:
+                return
 
     # The calls. What they must hold is asserted where it is known.
 
