@@ -97,6 +97,8 @@ def import_jammi(
         InvalidInputError: an unknown mode, or the directory holds no catalog.db.
         FormatError: the catalog.db is not one of jammi-db.
         StorageError: the catalog.db cannot be read, or the root refused a write.
+        ConflictError: vacuum ran meanwhile and may have deleted copies that no row named yet;
+            nothing was imported, call again.
     """
     if mode not in ("copy", "reference"):
         msg = f"mode must be 'copy' or 'reference', not {mode!r}"
@@ -104,6 +106,7 @@ def import_jammi(
     present: list[str] = []
     records: list[ResultTableRecord] = []
     skipped: list[TableFinding] = []
+    copied: list[str] = []
     known = store.catalog.as_admin().snapshot()  # names are unique over all tenants (`B058`)
     for result in read_jammi_catalog(directory):
         try:
@@ -112,11 +115,12 @@ def import_jammi(
                 present.append(record.table_name)
             elif mode == "copy":
                 records.append(_copy_in(record, result.parquet, store.storage))
+                copied += [records[-1].parquet_path] if result.parquet else []
             else:
                 records.append(_refer_to(record, result.parquet))
         except (_Skip, FormatError) as reason:
             skipped.append(TableFinding(result.table_name, str(reason)))
-    names = store.catalog.adopt_result_tables(records)
+    names = store.catalog.adopt_result_tables(records, copied_since=known.version, objects=copied)
     imported = frozenset(names)
     present += [record.table_name for record in records if record.table_name not in imported]
     orphans = _find_orphans(records, imported, store)

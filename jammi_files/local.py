@@ -236,7 +236,7 @@ class _LocalWriter(ObjectWriter):
         try:
             os.link(self._temp, self.path)
         except FileNotFoundError:
-            msg = f"'{self._temp}' is gone: recovery took this write for a dead process's"
+            msg = f"'{self._temp}' is gone: this write was taken for that of a dead process"
             raise StateError(msg) from None
         except OSError as error:
             if error.errno not in _NO_HARD_LINKS:

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from jammi_files import bulk, lease, rules
 from jammi_files.draft import Draft
-from jammi_files.errors import InvalidInputError
+from jammi_files.errors import ConflictError, InvalidInputError
 from jammi_files.reads import Reads
 from jammi_files.rows import Row
 from jammi_files.schema import (
@@ -244,14 +244,35 @@ class Operations(Reads):
         removed = self._commit(lambda draft: rules.delete_one(draft, scope, name, cascade=cascade))
         return self._end_builds(removed)
 
-    def adopt_result_tables(self, records: Sequence[ResultTableRecord]) -> list[str]:
+    def adopt_result_tables(
+        self,
+        records: Sequence[ResultTableRecord],
+        *,
+        copied_since: int | None = None,
+        objects: Sequence[str] = (),
+    ) -> list[str]:
         """Insert complete rows in any status and of any tenant; return the names inserted.
 
-        For imports: names that exist are left as they are, so a second run changes nothing.
+        For imports: names that exist are left as they are, so a second run changes nothing. Until
+        the commit no row names what was copied under the root, so vacuum may take it for garbage:
+        give the version that was the newest before the first was copied, and the keys.
+
+        Raises:
+            ConflictError: vacuum ran since, or an object is gone: nothing was inserted, import
+                again.
         """
         for record in records:
             require_table_name(record.table_name)
-        return self._commit(lambda draft: rules.adopt(draft, records)) if records else []
+
+        def change(draft: Draft) -> list[str]:
+            if copied_since is not None:
+                rules.require_no_vacuum(draft, copied_since)
+            for key in objects:
+                if self._storage.size(key) is None:
+                    raise ConflictError(f"'{key}' was deleted before a row named it; import again")
+            return rules.adopt(draft, records)
+
+        return self._commit(change) if records else []
 
     def _last_checkpoint(self, table_name: str) -> int | None:
         row = self._peek(table_name)

@@ -16,6 +16,7 @@ from jammi_files import manifest
 from jammi_files.draft import Draft
 from jammi_files.errors import (
     AlreadyExistsError,
+    ConflictError,
     ReferencedError,
     StateError,
     TableNotFoundError,
@@ -137,6 +138,18 @@ def create_many(draft: Draft, scope: Scope, table: pa.Table) -> int:
         for row in rows_of(stored):
             draft.put(row.record, "create")
     return int(table.num_rows)
+
+
+def require_no_vacuum(draft: Draft, since: int) -> None:
+    """Refuse to name objects that a vacuum after version ``since`` may have taken for garbage.
+
+    Raises:
+        ConflictError: there was one.
+    """
+    vacuumed = draft.base.header.retention.vacuumed
+    if vacuumed > since:
+        msg = f"vacuum made version {vacuumed} while objects were copied; nothing was inserted,"
+        raise ConflictError(f"{msg} import again")
 
 
 def adopt(draft: Draft, records: Sequence[ResultTableRecord]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ from support.roots import LocalRoots, MemoryRoots, contents
 from jammi_files import lease, manifest
 from jammi_files.catalog import Catalog
 from jammi_files.errors import (
+    ConflictError,
     FormatError,
     InvalidInputError,
     StateError,
@@ -739,6 +741,24 @@ def test_not_inside_a_transaction(storage, catalog):
     with pytest.raises(StateError, match="inside"), catalog.transaction():
         catalog.vacuum(0, dry_run=False)
     assert readable(storage) == [1, 2, 3]
+
+
+def test_copies_without_rows(storage, store):
+    """Trap 7: rows of copied objects are refused where a vacuum may have deleted the copies."""
+    catalog, name = store.catalog, build(store)
+    record = dataclasses.replace(catalog.get_result_table(name), table_name="copy")
+    since = catalog.version
+    with pytest.raises(ConflictError, match="'gone' was deleted before a row named it"):
+        catalog.adopt_result_tables(
+            [record], copied_since=since, objects=[f"{name}.parquet", "gone"]
+        )
+    grow(catalog, 1)
+    catalog.vacuum(0, dry_run=False)
+    with pytest.raises(ConflictError, match="vacuum made version 4 while objects were copied"):
+        catalog.adopt_result_tables([record], copied_since=since)
+    assert catalog.version == 4
+    assert catalog.adopt_result_tables([record], copied_since=4, objects=[f"{name}.parquet"])
+    assert storage.size(f"{name}.parquet")
 
 
 def test_unknown_header_keys_survive(storage, catalog):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+from pathlib import Path
 
 import pytest
 from support.faults import HookedStorage
@@ -22,12 +23,15 @@ from jammi_files.errors import (
     ConflictError,
     JammiFilesError,
     StateError,
+    StorageError,
     VersionNotFoundError,
 )
 from jammi_files.fsck import Kind
+from jammi_files.interop import import_jammi
 from jammi_files.local import LocalStorage
 from jammi_files.store import ResultStore
 
+FIXTURE = Path(__file__).parent / "data" / "jammi-0.32"
 NOTICES = {
     Kind.DEAD_BUILD,
     Kind.ORPHAN_OBJECT,
@@ -350,3 +354,73 @@ def test_data_of_a_build_is_whole(roots):
     finalize(store, info.table_name)
     assert store.verify_materialization(info.table_name).ok
     assert store.open_table(info.table_name).count_rows() == DATA.num_rows
+
+
+@pytest.mark.parametrize("earlier", [False, True])
+def test_import_beside_vacuum(earlier, tmp_path, monkeypatch):
+    """Trap 7: an import names only objects that are there, wherever a vacuum comes between.
+
+    Its copies have no row before its one commit; ``earlier`` ones were left by an import that was
+    killed. It is imported whole, or refused whole and then imported by a second call.
+    """
+    monkeypatch.setattr(local, "LOCK_TIMEOUT", 0.001)
+    (tmp_path / "roots").mkdir()
+    roots = LocalRoots(tmp_path / "roots")
+    prepared = roots.new()
+    grow(Catalog(prepared), 3)
+    if earlier:
+        with pytest.raises(StorageError, match="killed"):
+            import_jammi(FIXTURE, ResultStore(Catalog(HookedStorage(prepared, _kill_at_commit))))
+    refused = 0
+    for at in itertools.count():
+        storage = roots.copy(prepared)
+
+        def rival(inner):
+            with contextlib.suppress(ConflictError, StateError):
+                vacuum(inner)
+
+        paused = Paused(storage, at * 23, rival, locked=True)
+        try:
+            import_jammi(FIXTURE, ResultStore(Catalog(paused)))
+        except (ConflictError, StateError):  # without a grace a temporary file may go as well
+            refused += 1
+            import_jammi(FIXTURE, ResultStore(Catalog(storage)))
+        if not paused.acted:
+            break
+        store = ResultStore(Catalog(storage)).as_admin()
+        ready = store.catalog.list_result_tables_by_status("ready")
+        assert len(ready) > 3
+        assert all(store.verify_materialization(record.table_name).ok for record in ready)
+    assert refused
+
+
+def _kill_at_commit(moment, kind, key):
+    if (moment, kind) == ("before", "create") and "manifest" in key:
+        raise StorageError("killed")
+
+
+def test_vacuum_beside_an_import(tmp_path, monkeypatch):
+    """Trap 7: a vacuum that listed a killed import's copies spares them when they get rows."""
+    monkeypatch.setattr(local, "LOCK_TIMEOUT", 0.001)
+    (tmp_path / "roots").mkdir()
+    roots = LocalRoots(tmp_path / "roots")
+    prepared = roots.new()
+    grow(Catalog(prepared), 3)
+    with pytest.raises(StorageError, match="killed"):
+        import_jammi(FIXTURE, ResultStore(Catalog(HookedStorage(prepared, _kill_at_commit))))
+    for at in itertools.count():
+        storage = roots.copy(prepared)
+
+        def rival(inner):
+            with contextlib.suppress(ConflictError, StateError):
+                import_jammi(FIXTURE, ResultStore(Catalog(inner)))
+
+        paused = Paused(storage, at * 7, rival, locked=True)
+        with contextlib.suppress(ConflictError):
+            Catalog(paused).vacuum(0, dry_run=False)
+        if not paused.acted:
+            break
+        store = ResultStore(Catalog(storage)).as_admin()
+        for record in store.catalog.list_result_tables_by_status("ready"):
+            assert store.verify_materialization(record.table_name).ok, (at, record.table_name)
+    assert at > 5
