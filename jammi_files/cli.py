@@ -49,7 +49,7 @@ def _run(argv: Sequence[str] | None) -> int:
     except SystemExit as done:  # --help and --version
         lines = printed.getvalue().splitlines()
         return _output(lambda stream: terminal.write(lines, stream)) or int(done.code or 0)
-    if not args.root:
+    if not getattr(args, "root", "named otherwise"):
         raise InvalidInputError(f"which catalog? give --root ROOT or set {ROOT_VARIABLE}")
     answer = COMMANDS[args.command](args)
     return _output(lambda stream: _print(answer, stream, as_json=args.json)) or answer.code

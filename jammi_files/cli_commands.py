@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from jammi_files import cli_views as views
 from jammi_files import interop, terminal
+from jammi_files.copy_root import copy
 from jammi_files.data_files import DataFile, FileFormat, open_data_file
 from jammi_files.descriptors import External
 from jammi_files.errors import InvalidInputError, StorageError, TableNotFoundError
@@ -160,6 +161,21 @@ def run_export(args: argparse.Namespace) -> Answer:
     return Answer(document, view, 1 if report.skipped else 0)
 
 
+def run_copy(args: argparse.Namespace) -> Answer:
+    """Copy a whole root."""
+    with terminal.progress("Copying", sys.stderr) as step:
+        report = copy(
+            args.source,
+            args.destination,
+            progress=lambda at: step(at.bytes, at.total_bytes),
+            verify=args.verify,
+            foreign=args.foreign,
+        )
+    troubles = [each._asdict() for each in report.troubles]
+    document = {"ok": report.ok, **dataclasses.asdict(report), "troubles": troubles}
+    return Answer(document, views.copied(report), 0 if report.ok else 1)
+
+
 COMMANDS: dict[str, Callable[[argparse.Namespace], Answer]] = {
     "import": run_import,
     "ls": run_ls,
@@ -170,6 +186,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], Answer]] = {
     "history": run_history,
     "fsck": run_fsck,
     "export": run_export,
+    "copy": run_copy,
 }
 
 

@@ -142,6 +142,25 @@ json:
 """
 
 
+_COPY = """\
+SRC and DST are directories or URLs of roots. The whole root is copied: rows and results of every
+tenant; other programs may go on writing to SRC. A copy that was cut off cannot be opened, and the
+same command finishes it. Repeated later it brings DST forward to what SRC is then, if nothing else
+has written to DST. Exit code 1: SRC lacks something that its rows promise, or it is damaged; at DST
+it is the same.
+
+examples:
+  jammi-files copy ./results s3://bucket/results
+  jammi-files copy s3://bucket/results /mnt/backup/results --json | jq .copied
+
+json:
+  ok, source, destination, catalog_id, version, since (the version that DST had; null if it was no
+  catalog), resumed, copied and present (objects), copied_bytes, present_bytes, troubles[] of {key,
+  problem}, building[] and elsewhere[] (tables whose data was not copied: not ready yet, or outside
+  of the root)
+"""
+
+
 class _Parser(argparse.ArgumentParser):
     """Words an error in one line and leaves the printing to `main`."""
 
@@ -170,6 +189,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_history(commands)
     _add_fsck(commands)
     _add_export(commands)
+    _add_copy(commands)
     return parser
 
 
@@ -254,7 +274,17 @@ def _add_export(commands: _Commands) -> None:
     command.add_argument("directory", metavar="DIR", help="directory to write to")
 
 
-def _add(commands: _Commands, name: str, summary: str, details: str) -> argparse.ArgumentParser:
+def _add_copy(commands: _Commands) -> None:
+    command = _begin(commands, "copy", "copy a whole root to another directory or bucket", _COPY)
+    command.add_argument("source", metavar="SRC", help="root to copy, of all tenants")
+    command.add_argument("destination", metavar="DST", help="nothing yet, or an earlier copy")
+    foreign = "copy what no row names, too"
+    command.add_argument("--foreign", action="store_true", help=foreign)
+    fast = "tell objects by their sizes alone; check no digest"
+    command.add_argument("--no-verify", dest="verify", action="store_false", help=fast)
+
+
+def _begin(commands: _Commands, name: str, summary: str, details: str) -> argparse.ArgumentParser:
     command = commands.add_parser(
         name,
         help=summary,
@@ -263,12 +293,17 @@ def _add(commands: _Commands, name: str, summary: str, details: str) -> argparse
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+    command.add_argument("--json", action="store_true", help="print one JSON document")
+    return command
+
+
+def _add(commands: _Commands, name: str, summary: str, details: str) -> argparse.ArgumentParser:
+    command = _begin(commands, name, summary, details)
     where = f"directory or URL of the catalog (default: ${ROOT_VARIABLE})"
     command.add_argument("--root", default=os.environ.get(ROOT_VARIABLE), help=where)
     scope = command.add_mutually_exclusive_group()
     scope.add_argument("--tenant", metavar="UUID", help="act for this tenant")
     scope.add_argument("--admin", action="store_true", help="see the results of every tenant")
-    command.add_argument("--json", action="store_true", help="print one JSON document")
     return command
 
 

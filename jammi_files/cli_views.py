@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from jammi_files import fsck, interop
+from jammi_files.copy_root import CopyReport
 from jammi_files.errors import JammiFilesError
 from jammi_files.history import CommitInfo
 from jammi_files.lineage import LineageEdge
@@ -179,6 +180,26 @@ def remarks(found: Sequence[interop.TableFinding], heading: str) -> list[Block]:
     """Return what an import or export has to say of single tables."""
     lines = [[each.problem, each.table_name] for each in found]
     return [Table([heading, "TABLE"], lines), ""] if lines else []
+
+
+def copied(report: CopyReport) -> list[Block]:
+    """Return what a copy did, and what it found wrong at the source."""
+    was = "" if report.since is None else f", was at {report.since}"
+    cut_off = " from a copy that was cut off" if report.resumed else ""
+    copied = f"{report.copied} objects copied ({report.copied_bytes} bytes)"
+    lines: list[Block] = [
+        f"{report.destination} is at version {report.version}{was}",
+        f"{copied}, {report.present} were there{cut_off}",
+    ]
+    for count, what in (
+        (len(report.building), "still being built, their data not copied"),
+        (len(report.elsewhere), "outside of the root, their data left there"),
+    ):
+        lines += [f"{what}: {count}"] if count else []
+    if report.troubles:
+        rows = [[each.problem, each.key] for each in report.troubles]
+        lines += ["", Table(["WRONG AT THE SOURCE", "OBJECT"], rows)]
+    return lines
 
 
 def _with_tenants(columns: list[str], lines: list[list[str]]) -> Table:

@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 import pytest
 from support.results import DATA, build, finalize, write
 
-from jammi_files import ResultTableKind, ResultTableStatus, connect, data_files
+from jammi_files import ResultTableKind, ResultTableStatus, connect, copy_root, data_files
 from jammi_files.cli import main
 from jammi_files.cli_commands import COMMANDS
 from jammi_files.cli_parser import make_parser
@@ -624,6 +624,107 @@ def test_library_warning_is_one_escaped_line(run, store):
     assert err.replace("\n", "").isprintable()
 
 
+# --- copy ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def run_copy(capsys):
+    """Return a function that runs `copy`: (code, standard output, error)."""
+
+    def call(*argv):
+        code = main(["copy", *map(str, argv)])
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return call
+
+
+def test_copy_says_what_it_did(run_copy, store, tmp_path):
+    """A first copy, the same again, and a later one say what was copied and what was there."""
+    names = [build(store) for _ in range(2)]
+    code, out, err = run_copy(store.root, tmp_path / "b")
+    assert (code, err) == (0, "")
+    assert out.splitlines()[0] == f"{tmp_path / 'b'} is at version 4"
+    assert out.splitlines()[1].startswith("8 objects copied (")
+    assert run_copy(store.root, tmp_path / "b")[1].splitlines()[1].startswith("0 objects copied")
+    store.create_table("docs", "ner", "model", "m")
+    out = run_copy(store.root, tmp_path / "b")[1]
+    assert "is at version 5, was at 4" in out
+    assert "still being built, their data not copied: 1" in out
+    copy = connect(tmp_path / "b").as_admin()
+    assert [copy.verify_materialization(name).ok for name in names] == [True, True]
+
+
+def test_copy_of_every_tenant(run_copy, store, tmp_path):
+    """A copy takes the whole root, and knows no tenants."""
+    name = build(store.pinned_to_tenant(TENANT_A))
+    assert run_copy(store.root, tmp_path / "b")[0] == 0
+    assert connect(tmp_path / "b", tenant=TENANT_A).open_table(name).count_rows() == 3
+    code, out, err = run_copy(store.root, tmp_path / "c", "--tenant", TENANT_A)
+    assert (code, out) == (2, "")
+    assert "--tenant" in one_line(err)
+    assert not (tmp_path / "c").exists()
+
+
+def test_copy_of_a_damaged_root(run_copy, store, root, tmp_path):
+    """What is wrong at the source is listed, with exit code 1; the rest is copied."""
+    names = [build(store) for _ in range(2)]
+    (root / f"{names[0]}.parquet").unlink()
+    code, out, err = run_copy(root, tmp_path / "b")
+    assert (code, err) == (1, "")
+    assert "its data is gone" in out
+    code, out, err = run_copy(root, tmp_path / "c", "--json")
+    document = orjson.loads(out)
+    assert (code, document["ok"]) == (1, False)
+    assert document["troubles"] == [
+        {"key": f"{names[0]}.parquet", "problem": "it is ready, and its data is gone"}
+    ]
+
+
+def test_copy_refused(run_copy, store, tmp_path):
+    """Another catalog, no catalog and a root inside the other are one line each."""
+    build(store)
+    build(connect(tmp_path / "other"))
+    for argv, code, words in (
+        ((store.root, tmp_path / "other"), 3, "another catalog"),
+        ((tmp_path / "none", tmp_path / "b"), 3, "no catalog at"),
+        ((store.root, f"{store.root}/b"), 2, "one another"),
+        ((store.root,), 2, "DST"),
+    ):
+        found, out, err = run_copy(*argv)
+        assert (found, out) == (code, "")
+        assert words in one_line(err)
+
+
+def test_copy_options(run_copy, store, root, tmp_path):
+    """``--foreign`` copies other files, ``--no-verify`` checks nothing."""
+    name = build(store)
+    (root / "notes.txt").write_text("mine")
+    data = root / f"{name}.parquet"
+    data.write_bytes(data.read_bytes()[::-1])
+    assert run_copy(root, tmp_path / "b", "--no-verify")[0] == 0
+    assert not (tmp_path / "b/notes.txt").exists()
+    assert run_copy(root, tmp_path / "c", "--foreign")[0] == 1
+    assert (tmp_path / "c/notes.txt").read_text() == "mine"
+
+
+def test_an_unfinished_copy_is_said(run, run_copy, root, tmp_path, monkeypatch):
+    """An interrupted copy is exit code 130; the root is refused until the same command ends it."""
+    build(connect(root))
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(copy_root, "copy_version", interrupted)
+        assert run_copy(root, tmp_path / "b")[0] == 130
+    code, _, err = run("ls", at=tmp_path / "b")
+    assert code == 3
+    assert "unfinished copy" in one_line(err)
+    assert "from a copy that was cut off" in run_copy(root, tmp_path / "b")[1]
+    assert run("ls", at=tmp_path / "b")[0] == 0
+
+
 # --- help --------------------------------------------------------------------------------------
 
 
@@ -640,7 +741,11 @@ def test_help_documents_the_keys_of_the_json(command, capsys, ask, store, tmp_pa
         "publish": [path, "--source", "docs"],
         "export": [tmp_path / "out"],
     }
-    document = ask(command, *arguments.get(command, []))
+    if command == "copy":
+        assert main(["copy", str(store.root), str(tmp_path / "copy"), "--json"]) == 0
+        document = orjson.loads(capsys.readouterr().out)
+    else:
+        document = ask(command, *arguments.get(command, []))
     if command == "publish":
         assert "keys of 'show'" in text
         document = {"new_catalog": document["new_catalog"]}
