@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import io
 import threading
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
@@ -763,13 +765,9 @@ class Unsteady(WrappedStorage):
         self.key, self.times = key, times
 
     def _operation(self, kind, key, data=b""):  # noqa: ARG002
-        import contextlib  # noqa: PLC0415
-
         return contextlib.nullcontext()
 
     def open(self, key):
-        import io  # noqa: PLC0415
-
         if key == self.key and self.times:
             self.times -= 1
             data = self.inner.read(key)
@@ -789,6 +787,28 @@ def test_a_source_that_reads_differently_each_time(source, target):
     require_same(source, target)
 
 
+class Short(Unsteady):
+    """Breaks off in the middle of one object, without a word."""
+
+    def open(self, key):
+        if key != self.key or not self.times:
+            return self.inner.open(key)
+        self.times -= 1
+        return io.BytesIO(self.inner.read(key)[:-1])
+
+
+def test_an_answer_that_breaks_off(source, target):
+    """What nothing attests must at least be as long as it was listed: it is never shown cut off."""
+    store = opened(source)
+    store.catalog.create_result_table(**row("plain"))
+    source.create("plain.parquet", b"whatever it is")
+    store.catalog.update_result_table_status("plain", "ready", 1)
+    report = copied(Short(source, "plain.parquet", 1), target)
+    assert report.ok
+    assert target.read("plain.parquet") == b"whatever it is"
+    require_same(source, target)
+
+
 def test_a_segment_that_arrived_damaged(source, target):
     """A segment is read back; one that was damaged on its way is not left there."""
     fill(source, 5)
@@ -798,8 +818,6 @@ def test_a_segment_that_arrived_damaged(source, target):
         def open(self, key):
             if key != self.key or not self.times:
                 return self.inner.open(key)
-            import io  # noqa: PLC0415
-
             self.times -= 1
             data = self.inner.read(key)
             return io.BytesIO(data[:4] + bytes(40) + data[44:])
