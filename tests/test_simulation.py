@@ -6,17 +6,11 @@ likes. Each protection is taken away once, and some seed among the first notices
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
-import itertools
-from unittest import mock
-
 import pytest
-from support.simulation.plan import Plan, draw
+from support.simulation.plan import draw
 from support.simulation.run import Run, shrink, simulate
 
-from jammi_files import draft, funnel, lease, log, objects, rules, vacuum
-from jammi_files.errors import AlreadyExistsError
+from jammi_files import funnel, lease, log, objects, vacuum
 
 SEEDS = 120
 PARTS = 4
@@ -63,10 +57,6 @@ def _deletes(storage_, group):
     return group
 
 
-def _swaps_whatever(original):
-    return lambda self, *args, since, **also: original(self, *args, since=2**62, **also)  # noqa: ARG005
-
-
 def _reapplies_blindly():
     """Return a `Log._apply_to` that carries a lost attempt's rows over without asking the rules."""
     earlier = {}
@@ -86,35 +76,42 @@ def _reapplies_blindly():
     return apply_to
 
 
-def _forgets_nothing(*_):
-    return None
-
-
-class _Never(Exception):
-    """Nobody raises it."""
-
-
 PROTECTIONS = {
-    "a refused create is read back": (objects.ObjectStorage, "_found", lambda *_: b""),
-    "an unknown create is told from a refused one": (log, "AmbiguousError", _Never),
-    "retired versions keep their names": (vacuum, "remove_group", _deletes),
-    "vacuum looks at what came meanwhile": (vacuum, "_spare_new", _forgets_nothing),
+    "a refused create is read back": (objects.ObjectStorage, "_found", lambda: lambda *_: b""),
+    "retired versions keep their names": (vacuum, "remove_group", lambda: _deletes),
     "vacuum's version stops who stands on an older one": (
         vacuum,
         "_commit",
-        lambda log_, plan: plan.state.version,  # noqa: ARG005
+        lambda: lambda _, plan: plan.state.version,
     ),
-    "a merge knows of a vacuum after its base": (
-        draft.Draft,
-        "swap_runs",
-        _swaps_whatever(draft.Draft.swap_runs),
-    ),
-    "a live build is not recovered": (lease, "find_death", lambda *_: "assumed"),
+    "a live build is not recovered": (lease, "find_death", lambda: lambda *_: "assumed"),
     "the sidecar comes before the promotion": (
         funnel.Funnel,
         "_put_sidecar",
-        lambda self, record, manifest: manifest,  # noqa: ARG005
+        lambda: lambda _self, _record, manifest: manifest,
     ),
-    "recovery changes only what it judged": (rules, "require_unchanged", _forgets_nothing),
-    "a lost race is judged again": (log.Log, "_apply_to", None),
+    "a lost race is judged again": (log.Log, "_apply_to", _reapplies_blindly),
 }
+"""What is promised -> where it is kept, and what makes the replacement that does not."""
+
+
+@pytest.mark.parametrize("promise", PROTECTIONS)
+def test_a_missing_protection_is_noticed(promise, monkeypatch):
+    """Each protection is what keeps its promise: without it a seed fails."""
+    where, name, careless = PROTECTIONS[promise]
+    for seed in range(MOST):
+        with monkeypatch.context() as patched:
+            patched.setattr(where, name, careless())
+            if simulate(draw(seed)).violation is not None:
+                return
+    pytest.fail(f"none of {MOST} seeds noticed")
+
+
+def test_a_store_that_overwrites_is_noticed_and_shrunk():
+    """Without exclusive creates a seed fails, fails again alike, and shrinks to less of it."""
+    run = first_failure(careless="_catalog/manifest/")
+    again = simulate(run.plan, careless="_catalog/manifest/")
+    assert (again.violation, again.trace) == (run.violation, run.trace)
+    small = shrink(run, most=60, careless="_catalog/manifest/")
+    assert small.violation is not None
+    assert small.plan.size < run.plan.size / 2

@@ -10,7 +10,7 @@ import dataclasses
 import datetime as dt
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 from support.simulation.plan import Fault, Plan, Trouble
 from support.simulation.world import EPOCH, SECOND, Crash, Task, World
@@ -145,31 +145,35 @@ class _Call:
             self.world.sleep(self._latency())
             raise AnswerError(int(fault))
         if fault in (Fault.LOST, Fault.UNANSWERED, Fault.LATE, Fault.BROKEN):
-            if fault is Fault.UNANSWERED or (fault is Fault.BROKEN and chance < 0.5):
-                self._arrive(self._latency())
-            elif fault is Fault.LATE:
-                self._arrive(patience * (0.5 + 10 ** (4 * chance)))
-            self.world.sleep(0.2 if fault is Fault.BROKEN else patience)
-            raise AnswerError(500 if fault is Fault.BROKEN else 0)
+            self._go_unanswered(fault, chance, patience)
         if fault is Fault.RESENT:
             self._arrive(self._latency())
             self.world.sleep(patience)
             return self.send()
+        return self._be_answered(fault, chance, patience)
+
+    def _go_unanswered(self, fault: Fault, chance: float, patience: float) -> NoReturn:
+        if fault is Fault.UNANSWERED or (fault is Fault.BROKEN and chance < 0.5):
+            self._arrive(self._latency())
+        elif fault is Fault.LATE:
+            self._arrive(patience * (0.5 + 10 ** (4 * chance)))
+        self.world.sleep(0.2 if fault is Fault.BROKEN else patience)
+        raise AnswerError(500 if fault is Fault.BROKEN else 0)
+
+    def _be_answered(self, fault: Fault, chance: float, patience: float) -> Any:
+        if fault is Fault.SLOW:
+            return self.send(there=10 * chance * chance, back=5 * (1 - chance))
         if fault is Fault.DOUBLED:
             self._arrive(patience * 10 ** (4 * chance))
-        elif fault is Fault.SLOW:
-            return self.send(there=10 * chance * chance, back=5 * (1 - chance))
         elif fault is Fault.CLOCK:
             process = self.task.process
             process.skew += int((chance - 0.5) * 4000 * SECOND)
             process.most_skew = max(process.skew, process.most_skew)
-        answer = None
         try:
-            answer = self.send()
+            return self.send()
         finally:
             if fault is Fault.PAUSE:
                 self.world.sleep(10 * 10 ** (4.5 * chance))
-        return answer
 
     def _latency(self) -> float:
         return 0.002 + self.task.chance.random() * 0.05

@@ -181,7 +181,9 @@ class Client:
         assert not mine, f"{name} denied to {by} and made"
 
     def do_bulk(self, step: Step, _: Call) -> None:
-        names = [f"bulk-{self.plan.name}.{step.number}-{n}" for n in range(2 + int(4 * step.chance))]
+        names = [
+            f"bulk-{self.plan.name}.{step.number}-{n}" for n in range(2 + int(4 * step.chance))
+        ]
         try:
             self.catalog.create_result_tables(rows(*names))
         except CommitUnknownError:

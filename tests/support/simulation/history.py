@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 from enum import StrEnum
 
-
 READS = frozenset({"read", "end"})
 """The calls that are told the list and append nothing."""
 

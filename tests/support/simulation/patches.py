@@ -72,9 +72,7 @@ def _identity(world: World) -> list[tuple[Any, str, Any]]:
 
     def now(_: timestamps.Clock) -> int:
         life = world.current.life
-        life.last_instant = max(
-            simulated_time(world).time_ns(), life.last_instant + 1
-        )
+        life.last_instant = max(simulated_time(world).time_ns(), life.last_instant + 1)
         return life.last_instant
 
     def process_start(pid: int) -> str | None:

@@ -1,4 +1,4 @@
-"""What one simulation does: who runs what, and which requests go wrong. A pure function of a seed."""
+"""What one simulation does: who runs what and which requests go wrong, as a function of a seed."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from support.simulation.history import Call, check_linearizable
 from support.simulation.patches import simulated
 from support.simulation.plan import ClientPlan, Plan, Step, smaller
 from support.simulation.witness import Witness
-from support.simulation.world import Process, Stuck, Task, World
+from support.simulation.world import Process, StuckError, Task, World
 
 
 @dataclasses.dataclass
@@ -45,7 +45,7 @@ def simulate(plan: Plan, *, careless: str = "") -> Run:
     with simulated(world, plan), _silent():
         try:
             _play(world, bucket, witness, plan, calls)
-        except (AssertionError, Stuck) as error:
+        except (AssertionError, StuckError) as error:
             violation = f"{type(error).__name__}: {error}"
         except Exception as error:  # noqa: BLE001 - whatever the library lets out is a finding
             violation = "".join(traceback.format_exception(error))

@@ -197,4 +197,6 @@ class Witness:
 
 
 def _difference(found: dict[str, str], expected: dict[str, str]) -> str:
-    return f"{sorted(found.items() - expected.items())} for {sorted(expected.items() - found.items())}"
+    return (
+        f"{sorted(found.items() - expected.items())} for {sorted(expected.items() - found.items())}"
+    )

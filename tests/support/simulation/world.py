@@ -24,10 +24,10 @@ _Thread, _Semaphore, _ident = threading.Thread, threading.Semaphore, threading.g
 
 
 class Crash(BaseException):
-    """This process is dead."""
+    """The process is dead."""
 
 
-class Stuck(Exception):
+class StuckError(Exception):
     """Nobody can go on, or nobody comes to an end."""
 
 
@@ -162,7 +162,7 @@ class World:
         """Run all tasks to their end.
 
         Raises:
-            Stuck: there is no end.
+            StuckError: there is no end.
         """
         threads = []
         for task, body in bodies:
@@ -178,7 +178,7 @@ class World:
             self._finished.acquire()
         undone = [task for task in self.tasks if not task.done]
         if undone and self.failure is None:
-            self.failure = Stuck(f"waiting for ever: {[(t.name, t.step) for t in undone]}")
+            self.failure = StuckError(f"waiting for ever: {[(t.name, t.step) for t in undone]}")
         for task in undone:  # let the threads end
             self.task = task
             task.baton.release()
@@ -211,7 +211,7 @@ class World:
         while self._heap and self.failure is None:
             self.events += 1
             if self.events > MOST_EVENTS:
-                self.failure = Stuck("too many events")
+                self.failure = StuckError("too many events")
                 return None
             self.now, _, action = heapq.heappop(self._heap)
             try:
@@ -259,7 +259,7 @@ class Lock:
         world, me = self._world, self._world.task
         deadline = world.now + int(timeout * SECOND)
         while self._holder is not None and not (self._again and self._holder is me):
-            if not blocking or 0 <= timeout and world.now >= deadline:
+            if not blocking or (timeout >= 0 and world.now >= deadline):
                 return False
             wake = world.prepare()
             self._waiters.append(wake)
