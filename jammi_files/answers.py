@@ -23,6 +23,9 @@ from jammi_files.materialization import MaterializationEnv, definition_hash
 from jammi_files.reasons import Staleness
 from jammi_files.schema import InputAnchor, ResultTableRecord
 
+_WEEK = 7 * 24 * 3600
+"""How long S3 and Google Cloud Storage let a signature hold."""
+
 
 class Answers(Funnel):
     """Data, cache lookups, freshness and explanations."""
@@ -203,3 +206,23 @@ class Answers(Funnel):
         if not record.is_ready:
             raise StateError(f"Result table '{table_name}' is {record.status}, not ready")
         return self._artifacts.dataset(record)
+
+    def sign(self, table_name: str, *, expires: int = 3600) -> str:
+        """Return a URL with which anybody can read a ready table's data for ``expires`` seconds.
+
+        The URL carries a signature of this handle's credentials and no tenant: whoever has it can
+        read that one object. The store is not asked.
+
+        Raises:
+            TableNotFoundError: no visible row has the name.
+            StateError: the table is not ready.
+            InvalidInputError: ``expires`` is no whole number of seconds from 1 to 7 days.
+            StorageError: the data is in no bucket, or the credentials cannot sign.
+        """
+        if isinstance(expires, bool) or not isinstance(expires, int) or not 0 < expires <= _WEEK:
+            raise InvalidInputError(f"expires must be from 1 to {_WEEK} seconds, not {expires!r}")
+        record = self._record(table_name)
+        if not record.is_ready:
+            raise StateError(f"Result table '{table_name}' is {record.status}, not ready")
+        storage, key = self._artifacts.locate(record.parquet_path)
+        return storage.sign(key, expires)

@@ -15,9 +15,7 @@ import errno
 import hashlib
 import io
 import os
-import random
 import threading
-import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, BinaryIO, TypeVar
@@ -27,6 +25,7 @@ from pyarrow.fs import PyFileSystem
 from jammi_files.dialects import Dialect, Entry
 from jammi_files.errors import StorageError
 from jammi_files.outcomes import Outcome, answer_of, classify, is_denied, is_without_bucket
+from jammi_files.patience import Patience
 from jammi_files.ranges import RangeFiles, open_ranges
 from jammi_files.storage import (
     AmbiguousError,
@@ -38,15 +37,15 @@ from jammi_files.storage import (
     finished_writer,
     require_key,
 )
+from jammi_files.store_options import secrets_of, without_secrets
 
 T = TypeVar("T")
 
 PART_BYTES = 16 * 2**20
 """The size of one part of a large object; whatever is smaller is one request."""
 
-MAX_ATTEMPTS = 8
-MAX_SECONDS = 60.0
-_LONGEST_PAUSE = 8.0
+WHOLE_BYTES = 256 * 2**20
+"""How large an object that is read whole may be before a slow line is taken for a dead one."""
 
 
 class ObjectStorage(Storage):
@@ -56,6 +55,7 @@ class ObjectStorage(Storage):
         self.root = root.rstrip("/")
         self._dialect = dialect
         self._options = dialect.options_for(self.root, options)
+        self._secrets = secrets_of(self._options)
         self._base = dialect.base_of(self.root)
         self.store = dialect.identity_of(self._base, self._options)
         self.is_locked = False
@@ -65,9 +65,13 @@ class ObjectStorage(Storage):
     def __reduce__(self) -> tuple[type[ObjectStorage], tuple[str, Dialect, dict[str, Any]]]:
         return type(self), (self.root, self._dialect, self._options)
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.root}>"
+
     def forget(self) -> None:
         """Let go, in a forked child, of what belongs to the parent."""
         self._fs: Any = None
+        self._is_reached = False
         self._connecting = threading.Lock()
         self._writers = ThreadLock(self.root)
 
@@ -82,24 +86,33 @@ class ObjectStorage(Storage):
 
     def read(self, key: str) -> bytes:
         path = self._path(key)
-        return self._ask("read", key, lambda: self._dialect.read(self.fs, path))
+        return self._ask(
+            "read", key, lambda fs, within: self._dialect.read(fs, path, within), size=WHOLE_BYTES
+        )
+
+    def peek(self, key: str) -> bytes | None:
+        path = self._path(key)
+        try:
+            return self._ask("read", key, lambda fs, s: self._dialect.read(fs, path, s))
+        except FileNotFoundError:
+            return None
 
     def read_range(self, key: str, start: int, end: int) -> bytes:
         """Return the bytes from ``start`` up to ``end`` of an object that is known to have them."""
         path = self._path(key)
 
-        def send() -> bytes:
-            data = bytes(self.fs.cat_file(path, start=start, end=end))
+        def send(fs: Any, within: float) -> bytes:  # noqa: ANN401
+            data = bytes(fs.cat_file(path, start=start, end=end, timeout=within))
             if len(data) != end - start:
                 raise EOFError(f"{len(data)} bytes came where {end - start} are")
             return data
 
-        return self._ask("read", key, send)
+        return self._ask("read", key, send, size=end - start)
 
     def size(self, key: str) -> int | None:
         path = self._path(key)
         try:
-            return self._ask("look at", key, lambda: self._dialect.size(self.fs, path))
+            return self._ask("look at", key, lambda fs, s: self._dialect.size(fs, path, s))
         except FileNotFoundError:
             return None
 
@@ -114,19 +127,20 @@ class ObjectStorage(Storage):
         if not data:
             msg = f"'{self.url(key)}' would be empty, and stores do not create that exclusively"
             raise StorageError(msg)
-        patience = _Patience()
+        patience = Patience(is_reached=self._is_reached, size=len(data))
         maybe_done = False
         while True:
             try:
                 with patience.observing():
-                    self.fs.pipe_file(path, data, mode="create")
+                    self.fs.pipe_file(path, data, mode="create", timeout=patience.limit)
             except Exception as error:  # noqa: BLE001 - backends raise whatever they like
-                failure, outcome = error, classify(error)
+                failure, outcome = error, self._outcome(error)
             else:
                 return
             if outcome in (Outcome.REFUSED, Outcome.MISSING) and not maybe_done:
                 raise self._refused("create", key, failure) from failure
-            maybe_done = maybe_done or outcome is Outcome.UNKNOWN
+            # Taken, and nobody can read by whom: it may be this very request, sent again.
+            maybe_done = maybe_done or outcome in (Outcome.UNKNOWN, Outcome.TAKEN)
             found = None if outcome is Outcome.BUSY else self._found(key)
             if found == data:
                 return
@@ -135,13 +149,14 @@ class ObjectStorage(Storage):
             if not patience.wait():
                 break
         if maybe_done:
-            msg = f"whether '{self.url(key)}' was created is not known: {_words(failure)}"
+            msg = f"whether '{self.url(key)}' was created is not known: {self._words(failure)}"
             raise AmbiguousError(msg) from failure
         raise self._refused("create", key, failure) from failure
 
     def replace(self, key: str, data: bytes) -> None:
         path = self._path(key)
-        self._ask("write", key, lambda: self._dialect.replace(self.fs, path, data))
+        send = lambda fs, s: self._dialect.replace(fs, path, data, s)  # noqa: E731
+        self._ask("write", key, send, size=len(data))
 
     def writer(self, key: str) -> ObjectWriter:
         return _PartsWriter(self, key)
@@ -150,9 +165,10 @@ class ObjectStorage(Storage):
         """Return the names directly under a prefix, each with what the store says of it."""
         bucket, key, _ = self._dialect.split(self._path(prefix))
         start = f"{key}/" if key else ""
-        send = lambda: tuple(self._dialect.list(self.fs, bucket, start))  # noqa: E731
         try:
-            found = self._ask("list", prefix, send)
+            found = self._ask(
+                "list", prefix, lambda fs, s: tuple(self._dialect.list(fs, bucket, start, s))
+            )
         except FileNotFoundError as error:
             raise self._refused("list", prefix, error) from error
         named = [(entry.key[len(start) :].rstrip("/"), entry) for entry in found]
@@ -173,7 +189,7 @@ class ObjectStorage(Storage):
         if not self._dialect.delete_tells and self.size(key) is None:
             return False
         try:
-            self._ask("delete", key, lambda: self.fs.rm_file(path))
+            self._ask("delete", key, lambda fs, s: fs.rm_file(path, timeout=s))
         except FileNotFoundError:
             return False
         return True
@@ -189,7 +205,7 @@ class ObjectStorage(Storage):
 
     def sign(self, key: str, seconds: int) -> str:
         path = self._path(key)
-        return str(self._ask("sign", key, lambda: self.fs.sign(path, expiration=seconds)))
+        return str(self._ask("sign", key, lambda fs, _: fs.sign(path, expiration=seconds)))
 
     def _path(self, key: str) -> str:
         return f"{self._base}/{require_key(key)}" if key else self._base
@@ -201,20 +217,33 @@ class ObjectStorage(Storage):
         except (FileNotFoundError, StorageError):
             return None
 
-    def _ask(self, action: str, key: str, send: Callable[[], T]) -> T:
-        """Send a request that may be sent twice, until it is answered."""
-        patience = _Patience()
+    def _ask(self, action: str, key: str, send: Callable[[Any, float], T], *, size: int = 0) -> T:
+        """Send a request that may be sent twice, until it is answered.
+
+        ``send`` gets the file system and the seconds that it may take; ``size`` bytes may pass.
+        """
+        patience = Patience(is_reached=self._is_reached, size=size)
         while True:
             try:
                 with patience.observing():
-                    return send()
+                    answer = send(self.fs, patience.limit)
             except Exception as error:  # noqa: BLE001 - backends raise whatever they like
-                failure, outcome = error, classify(error)
+                failure, outcome = error, self._outcome(error)
+            else:
+                self._is_reached = True
+                return answer
             if outcome is Outcome.MISSING:
                 message = "no such object"
                 raise FileNotFoundError(errno.ENOENT, message, self.url(key)) from failure
             if outcome is Outcome.REFUSED or not patience.wait():
                 raise self._refused(action, key, failure) from failure
+
+    def _outcome(self, error: Exception) -> Outcome:
+        """Classify an error, and note whether it is an answer of the store."""
+        outcome = classify(error)
+        if outcome is not Outcome.UNKNOWN or answer_of(error).status:
+            self._is_reached = True
+        return outcome
 
     def _refused(self, action: str, key: str, failure: BaseException) -> StorageError:
         where = self.url(key)
@@ -224,10 +253,22 @@ class ObjectStorage(Storage):
             )
         if is_denied(failure):
             return StorageError(
-                f"could not {action} '{where}': the store denied it ({_words(failure)}); "
+                f"could not {action} '{where}': the store denied it ({self._words(failure)}); "
                 f"{self._dialect.permissions}"
             )
-        return StorageError(f"could not {action} '{where}': {_words(failure)}")
+        msg = f"could not {action} '{where}': {self._words(failure)}"
+        if not self._is_reached:
+            msg += f"; nothing has ever answered there: check {self._dialect.reach}"
+        return StorageError(msg)
+
+    def _words(self, error: BaseException) -> str:
+        """Return an error in one line: an empty message says its class, a cause says more."""
+        silent = "no answer came in time" if isinstance(error, TimeoutError) else ""
+        text = " ".join(str(error).split()) or silent or type(error).__name__
+        answer = answer_of(error)
+        if answer.status:
+            text = f"{text} (HTTP {answer.status} {answer.code})".replace(" )", ")")
+        return without_secrets(text, self._secrets)
 
 
 class _PartsWriter(ObjectWriter):
@@ -326,41 +367,6 @@ def _usable(parts: Any) -> Iterator[None]:  # noqa: ANN401 - fsspec has no types
         yield
     finally:
         parts.closed = True
-
-
-class _Patience:
-    """How long to go on: full jitter, doubling from the latency seen, bounded in time and tries."""
-
-    def __init__(self) -> None:
-        self._deadline = time.monotonic() + MAX_SECONDS
-        self._attempt = 0
-        self._latency = 0.01
-
-    @contextlib.contextmanager
-    def observing(self) -> Iterator[None]:
-        started = time.monotonic()
-        try:
-            yield
-        finally:
-            self._latency = min(1.0, max(self._latency, time.monotonic() - started))
-
-    def wait(self) -> bool:
-        """Pause before the next try; False when there is none."""
-        self._attempt += 1
-        if self._attempt >= MAX_ATTEMPTS or time.monotonic() > self._deadline:
-            return False
-        longest = min(_LONGEST_PAUSE, self._latency * 2**self._attempt)
-        time.sleep(random.uniform(0, longest))  # noqa: S311 - jitter, not a secret
-        return True
-
-
-def _words(error: BaseException) -> str:
-    """Return an error in one line: an empty message says its class, a cause says more."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    answer = answer_of(error)
-    return (
-        f"{text} (HTTP {answer.status} {answer.code})".replace(" )", ")") if answer.status else text
-    )
 
 
 _STORAGES: weakref.WeakSet[ObjectStorage] = weakref.WeakSet()

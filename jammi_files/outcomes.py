@@ -53,8 +53,8 @@ _BY_STATUS = {
     408: Outcome.UNKNOWN,
     409: Outcome.BUSY,  # S3: a conditional request met another one; nothing was written
 }
-_MISTAKES = (TypeError, ValueError, AttributeError, NotImplementedError)
-"""What a backend raises about its arguments, before or instead of a request."""
+_MISTAKES = (TypeError, ValueError, AttributeError, NotImplementedError, ImportError)
+"""What a backend raises about its arguments or itself, before or instead of a request."""
 _NO_BUCKET = frozenset({"NoSuchBucket", "ContainerNotFound"})
 _NO_CREDENTIALS = frozenset(
     {

@@ -72,5 +72,9 @@ def _open_bucket(root: str, dialect: Dialect, options: Mapping[str, Any]) -> Sto
     if not root.split("://", 1)[1].strip("/"):
         msg = f"root '{root}' names no bucket; expected e.g. '{dialect.scheme}://bucket/path'"
         raise InvalidInputError(msg)
+    user, at, _ = root.split("://", 1)[1].split("/", 1)[0].rpartition("@")
+    if at and (":" in user or dialect.scheme != "abfs"):  # of Azure it is container@account
+        msg = f"a {dialect.scheme}:// root takes no credentials; give them by storage_options"
+        raise InvalidInputError(msg)
     dialect.require()
     return ObjectStorage(root, dialect, options)

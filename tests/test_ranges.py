@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.servers.backends import FAST
 
-from jammi_files import StorageError, objects, ranges
+from jammi_files import StorageError, patience, ranges
 from jammi_files.ranges import LARGEST_WINDOW, SMALLEST_WINDOW, Ranges
 from jammi_files.roots import open_storage
 
@@ -98,7 +98,7 @@ def test_an_object_that_became_shorter(s3_server, monkeypatch):
     root, options = s3_server.root()
     storage = open_storage(root, storage_options=options, cache_dir="off")
     storage.create("k", bytes(200_000))
-    monkeypatch.setattr(objects, "MAX_ATTEMPTS", 2)
+    monkeypatch.setattr(patience, "MAX_ATTEMPTS", 2)
     file = storage.open("k")
     storage.replace("k", bytes(150_000))
     with pytest.raises(StorageError, match="bytes came where"):
