@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from enum import StrEnum
 
-from jammi_files import lease, naming, root_format
+from jammi_files import lease, naming
 from jammi_files.draft import SEGMENTS
 from jammi_files.errors import FormatError
 from jammi_files.log import PREFIX, key_of
@@ -91,9 +91,8 @@ class Stem:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Listing:
-    """Every object that vacuum looks at, as it was listed; ``born`` is when the catalog began."""
+    """Every object that vacuum looks at, as it was listed."""
 
-    born: dt.datetime
     versions: dict[int, ObjectInfo]
     segments: tuple[ObjectInfo, ...]
     builds: tuple[ObjectInfo, ...]
@@ -104,25 +103,25 @@ class Listing:
     @property
     def newest(self) -> dt.datetime:
         """The last change that the storage knows of: a bound of its clock."""
-        times = [self.born, *(info.modified for info in self.versions.values())]
-        times += [info.modified for info in (*self.segments, *self.builds)]
-        return max(times + [stem.newest for stem in self.stems])
+        found = (*self.versions.values(), *self.segments, *self.builds)
+        times = [info.modified for info in found] + [stem.newest for stem in self.stems]
+        return max(times, default=dt.datetime.min.replace(tzinfo=dt.UTC))
+
+    @property
+    def oldest_version(self) -> dt.datetime:
+        """When the first version was written that nobody has emptied since."""
+        times = [info.modified for _, info in sorted(self.versions.items()) if info.size]
+        return times[0] if times else self.newest
 
 
 def take_listing(storage: Storage, executor: Executor, *, without: str | None = None) -> Listing:
     """List everything under a root that vacuum may judge: plain listings, side by side.
 
     ``without`` is the key of an object of vacuum's own.
-
-    Raises:
-        FormatError: there is no ``format.json``, so nothing says since when this is a catalog.
     """
     groups = [f"{PREFIX}/{name}" for name in storage.list(PREFIX)]
     places = ["", CATALOG, SEGMENTS, lease.BUILDS, PREFIX, *groups]
     found = dict(zip(places, executor.map(storage.list_objects, places), strict=True))
-    born = [info for info in found[CATALOG] if f"{CATALOG}/{info.name}" == root_format.KEY]
-    if not born:
-        raise FormatError(f"there is no '{storage.url(root_format.KEY)}'; run fsck --repair")
     temporary = [
         (_join(place, info.name), info)
         for place in places
@@ -134,7 +133,6 @@ def take_listing(storage: Storage, executor: Executor, *, without: str | None = 
     results = [info for info in found[""] if not is_temporary(info.name)]
     stems, unknown = _by_stem(results)
     return Listing(
-        born[0].modified,
         {number: info for group in groups for number, info in _versions(group, found[group])},
         tuple(info for info in segments if _SEGMENT.fullmatch(info.name)),
         tuple(info for info in found[lease.BUILDS] if not is_temporary(info.name)),

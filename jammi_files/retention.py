@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 from jammi_files.errors import AlreadyExistsError, InvalidInputError, VersionNotFoundError
+from jammi_files.timestamps import parse_timestamp
 from jammi_files.validation import require_count, require_text
 
 MAX_TAGS = 256
@@ -25,12 +26,14 @@ class Retention:
     """Which versions can be read: those from ``floor`` on, and those with a tag.
 
     ``vacuumed`` is the number of the last version that a vacuum made. A segment that was written
-    before that version and is listed by none that is kept may be gone.
+    before that version and is listed by none that is kept may be gone. ``born`` is when version 1
+    was written, by the storage's clock, once a vacuum has seen it.
     """
 
     floor: int = 1
     vacuumed: int = 0
     tags: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    born: str | None = None
 
     def keeps(self, version: int) -> bool:
         """Say whether a version is kept; version 0, the empty catalog, always is."""
@@ -82,12 +85,19 @@ class Retention:
             raise VersionNotFoundError(msg)
         return self.tags[name]
 
-    def vacuumed_by(self, version: int, floor: int) -> Self:
+    def vacuumed_by(self, version: int, floor: int, born: str | None = None) -> Self:
         """Raise the floor, never lowering it, in the version that a vacuum makes."""
-        return dataclasses.replace(self, floor=max(self.floor, floor), vacuumed=version)
+        floor, born = max(self.floor, floor), self.born or born
+        return dataclasses.replace(self, floor=floor, vacuumed=version, born=born)
 
     @classmethod
-    def parse(cls, floor: Any, vacuumed: Any, tags: Any) -> Self:  # noqa: ANN401 - from JSON
+    def parse(
+        cls,
+        floor: Any,  # noqa: ANN401 - from JSON, as the others
+        vacuumed: Any,  # noqa: ANN401
+        tags: Any,  # noqa: ANN401
+        born: Any,  # noqa: ANN401
+    ) -> Self:
         """Build the value from a header's JSON.
 
         Raises:
@@ -98,10 +108,13 @@ class Retention:
         for name, version in tags.items():
             require_tag_name(name)
             require_count(f"tag '{name}'", version)
+        if born is not None:
+            parse_timestamp(born)
         return cls(
             require_count("floor", floor, least=1),
             require_count("vacuumed", vacuumed),
             dict(tags),
+            born,
         )
 
 

@@ -25,6 +25,7 @@ from jammi_files.reach import Reach, Root, building_stems, named_stems
 from jammi_files.retention import Retention
 from jammi_files.snapshot import Snapshot
 from jammi_files.storage import Storage
+from jammi_files.timestamps import format_timestamp
 
 OPERATION = "vacuum"
 _AT_ONCE = 256
@@ -97,7 +98,7 @@ def vacuum(
         listing = garbage.take_listing(storage, root.executor, without=clock)  # 2
         age = Age(now or max(dt.datetime.now(dt.UTC), listing.newest), grace)
         plan = _on_newest(root.log, lambda state: _plan(root, state, listing, age, keep_last))  # 3
-        foreign = (*listing.foreign, *_take_foreign(storage, listing, plan))
+        foreign = (*listing.foreign, *_take_foreign(storage, plan))
         groups = _groups(listing, plan)
         if dry_run or not groups:
             actions = tuple(chain.from_iterable(groups))
@@ -133,7 +134,8 @@ def _on_newest(log: Log[Snapshot, Draft], act: Callable[[Snapshot], T]) -> T:
 
 def _plan(root: Root, state: Snapshot, listing: Listing, age: Age, keep_last: int) -> _Plan:
     floor = _find_floor(root.storage, state, listing, age, keep_last)
-    retention = state.header.retention.vacuumed_by(state.version + 1, floor)
+    born = format_timestamp(int(listing.oldest_version.timestamp()) * 1_000_000_000)
+    retention = state.header.retention.vacuumed_by(state.version + 1, floor, born)
     live, building = named_stems(state.tables()), building_stems(state)
     listed = {segment.info.key for segment in state.runs.segments}
     why = "no kept version lists it"
@@ -177,11 +179,12 @@ def _find_floor(
     return floor
 
 
-def _take_foreign(storage: Storage, listing: Listing, plan: _Plan) -> list[VacuumAction]:
+def _take_foreign(storage: Storage, plan: _Plan) -> list[VacuumAction]:
     """Take out of a plan what this catalog may not have made."""
     found: list[VacuumAction] = []
+    born = dt.datetime.fromisoformat(str(plan.retention.born))
     for stem in list(plan.stems.values()):
-        if stem.oldest < listing.born:
+        if stem.oldest < born:
             found += garbage.foreign(stem, "it is older than this catalog, which never knew it")
         elif not garbage.is_own(storage, stem):
             found += garbage.foreign(stem, "no row names it, and nothing says that it is a result")
@@ -195,7 +198,8 @@ def _commit(log: Log[Snapshot, Draft], plan: _Plan) -> int:
     """Make a version of vacuum's own, which every writer that stands on an earlier one loses to."""
 
     def change(draft: Draft) -> int:
-        retention = draft.retention.vacuumed_by(draft.version, plan.retention.floor)
+        planned = plan.retention
+        retention = draft.retention.vacuumed_by(draft.version, planned.floor, planned.born)
         draft.retain(retention, OPERATION)
         return draft.version
 

@@ -204,6 +204,8 @@ def test_newer_segment_entry():
         {"tags": {"a": "1"}},
         {"tags": {"a": -1}},
         {"tags": None},
+        {"born": 7},
+        {"born": "yesterday"},
     ],
 )
 def test_damaged_metadata(changes):
