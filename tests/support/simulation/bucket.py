@@ -204,26 +204,26 @@ class _Call:
 
 
 class FileSystem:
-    """The bucket as an fsspec file system."""
+    """The bucket as an fsspec file system; it gives up when it wants to, not after ``timeout``."""
 
     def __init__(self, bucket: Bucket) -> None:
         self.bucket = bucket
 
-    def pipe_file(self, path: str, data: bytes, mode: str = "overwrite") -> None:
+    def pipe_file(self, path: str, data: bytes, mode: str = "overwrite", **_: float) -> None:
         act = self.bucket.create if mode == "create" else self.bucket.put
         self.bucket.request(mode, path, lambda: act(path, data))
 
-    def cat_file(self, path: str, start: int = 0, end: int | None = None) -> bytes:
+    def cat_file(self, path: str, start: int = 0, end: int | None = None, **_: float) -> bytes:
         return bytes(self.bucket.request("get", path, lambda: self.bucket.get(path)[start:end]))
 
-    def rm_file(self, path: str) -> None:
+    def rm_file(self, path: str, **_: float) -> None:
         self.bucket.request("delete", path, lambda: self.bucket.remove(path))
 
 
 class SimulatedDialect(Dialect):
     """How `ObjectStorage` speaks to the bucket."""
 
-    scheme, extra, permissions = "sim", "sim", "none"
+    scheme, extra, permissions, reach = "sim", "sim", "none", "nothing"
 
     def __init__(self, bucket: Bucket) -> None:
         self.bucket = bucket
@@ -241,10 +241,10 @@ class SimulatedDialect(Dialect):
         bucket, _, key = path.partition("/")
         return bucket, key, None
 
-    def size(self, fs: Any, path: str) -> int:  # noqa: ARG002
+    def size(self, fs: Any, path: str, within: float) -> int:  # noqa: ARG002
         return int(self.bucket.request("head", path, lambda: len(self.bucket.get(path))))
 
-    def list(self, fs: Any, bucket: str, prefix: str) -> Iterator[Entry]:  # noqa: ARG002
+    def list(self, fs: Any, bucket: str, prefix: str, within: float) -> Iterator[Entry]:  # noqa: ARG002
         start = f"{bucket}/{prefix}"
         found = self.bucket.request("list", start, lambda: self.bucket.entries(start))
         for entry in found:
