@@ -373,7 +373,11 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_threads)
 
 
-@functools.lru_cache(64)
 def key_of(version: int) -> str:
     """Return the key of a version's object."""
-    return f"{PREFIX}/{version // GROUP:017d}/{version:020d}.parquet"
+    return _key(version // GROUP, version)
+
+
+@functools.lru_cache(64)
+def _key(group: int, version: int) -> str:
+    return f"{PREFIX}/{group:017d}/{version:020d}.parquet"

@@ -306,7 +306,7 @@ def _header(key: str, file: pq.ParquetFile) -> Header:
         fields["segments"] = tuple(_typed(SegmentInfo, entry) for entry in fields["segments"])
         own = {*_OWN_FIELDS, *_RETENTION_FIELDS, "format_version"}
         extra = {name: value for name, value in fields.items() if name not in own}
-        retention = Retention.parse(*(fields[name] for name in _RETENTION_FIELDS))
+        retention = Retention.parse(*(fields.get(name) for name in _RETENTION_FIELDS))
         return _typed(Header, {**fields, "retention": retention, "extra": extra})
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise FormatError(f"'{key}' is no manifest of this catalog: {error!r}") from error
