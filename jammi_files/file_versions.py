@@ -145,7 +145,7 @@ def _below(base: Path) -> Iterator[tuple[bytes, Path, tuple[int, ...]]]:
             path = Path(entry.path)
             if entry.is_dir(follow_symlinks=False):
                 waiting.append(path)
-            elif entry.is_file():
+            elif _is_file(entry):
                 yield os.fsencode(path.relative_to(base)), path, _identity(_look(path))
             else:
                 raise InvalidInputError(
@@ -153,6 +153,13 @@ def _below(base: Path) -> Iterator[tuple[bytes, Path, tuple[int, ...]]]:
                     " device), so its directory cannot be pinned; give a list of files or a"
                     " callable"
                 )
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:  # a link that leads to itself, or through what may not be read
+        return False
 
 
 def _entries(directory: Path) -> list[os.DirEntry[str]]:

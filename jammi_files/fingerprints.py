@@ -23,7 +23,12 @@ from jammi_files.errors import InvalidInputError, NotFoundError
 from jammi_files.file_versions import dataset_version, directory_version, file_version
 from jammi_files.roots import open_storage
 from jammi_files.schema import InputAnchor
-from jammi_files.table_versions import delta_version, git_version, iceberg_version
+from jammi_files.table_versions import (
+    delta_version,
+    git_version,
+    iceberg_version,
+    require_newest_iceberg,
+)
 from jammi_files.timestamps import CLOCK, format_rfc3339
 from jammi_files.validation import require_text
 
@@ -62,7 +67,9 @@ def source_version(location: Location) -> str:
     and contents (`dataset_version`); an Iceberg metadata file, a file (`file_version`); a directory
     with ``_delta_log`` (`delta_version`), with ``metadata/*.metadata.json`` (`iceberg_version`),
     with ``.git`` (`git_version`), any other (`directory_version`). ``file://`` and ``memory://``
-    URLs are read; for objects in a bucket ask their store, by a callable with `object_version`.
+    URLs are read; for objects in a bucket ask their store, by a callable with `object_version`. A
+    dataset has the files that it had when it was opened: to notice new ones give a callable that
+    opens it again, or the directory. An Iceberg metadata file that another follows is refused.
 
     Raises:
         NotFoundError: there is nothing at the path.
@@ -137,6 +144,7 @@ def _at(location: str) -> str:
 
 def _on_disk(path: Path) -> str:
     if path.name.endswith(".metadata.json"):
+        require_newest_iceberg(path)
         return iceberg_version(path)
     if not path.is_dir():
         return file_version(path)

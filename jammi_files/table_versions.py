@@ -19,7 +19,11 @@ import orjson
 from jammi_files.errors import InvalidInputError, NotFoundError, StateError
 
 _DELTA = re.compile(r"(\d{20})(\.json|\.checkpoint(\.[\w.-]+)?\.(parquet|json))")
+_STAGED = ("_staged_commits", "_commits")
+"""Where catalogs keep what they have not published: the protocol's name, and that of its draft."""
+
 _ICEBERG_SUFFIX = ".metadata.json"
+_ICEBERG_NUMBER = re.compile(r"v?(\d+)[.-]")
 
 
 def delta_version(path: str | os.PathLike[str]) -> str:
@@ -34,7 +38,7 @@ def delta_version(path: str | os.PathLike[str]) -> str:
     log = Path(path) / "_delta_log"
     if not log.is_dir():
         raise NotFoundError(f"there is no Delta table at '{path}': no _delta_log")
-    if any((log / "_staged_commits").glob("*.json")):
+    if any(any((log / staged).glob("*.json")) for staged in _STAGED):
         raise InvalidInputError(
             f"the Delta table at '{path}' has staged commits, which only its catalog can order;"
             " give a callable that asks the catalog for the version"
@@ -70,15 +74,37 @@ def iceberg_version(path: str | os.PathLike[str]) -> str:
     return f"iceberg:{table}:{'empty' if snapshot in (None, -1) else snapshot}:schema-{schema}"
 
 
+def require_newest_iceberg(path: str | os.PathLike[str]) -> None:
+    """Refuse a metadata file that another follows: its own version never moves again.
+
+    Whoever asks the catalog which file is current needs no such check; a fixed path does.
+
+    Raises:
+        InvalidInputError: a file of a later number lies beside it.
+    """
+    file = Path(path)
+    own = _ICEBERG_NUMBER.match(file.name)
+    beside = sorted(file.parent.glob(f"*{_ICEBERG_SUFFIX}")) if own else []
+    numbers = ((_ICEBERG_NUMBER.match(each.name), each.name) for each in beside)
+    later = [name for found, name in numbers if found and own and int(found[1]) > int(own[1])]
+    if later:
+        raise InvalidInputError(
+            f"'{file}' is followed by '{later[-1]}', so it says nothing of the table's present"
+            " state; give a callable that asks the catalog, e.g."
+            " lambda: iceberg_version(table.metadata_location)"
+        )
+
+
 def git_version(path: str | os.PathLike[str]) -> str:
     """Return ``git:<tree id>`` of a directory in a clean checkout.
 
     The id names the content of that directory: a commit that changes other directories, or none,
-    leaves it. Changed and untracked files are refused, since no id covers them; ignored files are
-    no part of it.
+    leaves it. Changed and untracked files are refused, since no id covers them, and so are files
+    that git was told not to look at; ignored files are no part of it.
 
     Raises:
-        InvalidInputError: no checkout, no commit yet, changed or untracked files, or no ``git``.
+        InvalidInputError: no checkout, no commit yet, changed, untracked or hidden files, or no
+            ``git``.
         StateError: the checkout moved in the meantime.
     """
     before = _git(path, "rev-parse", "HEAD:./")
@@ -88,6 +114,14 @@ def git_version(path: str | os.PathLike[str]) -> str:
             f"'{path}' differs from its commit ({len(dirty.splitlines())} files, first"
             f" '{dirty.splitlines()[0].strip()}'); commit or stash them, or give a callable such as"
             " lambda: directory_version(path)"
+        )
+    flagged = _git(path, "ls-files", "-v", "--", ".").splitlines()
+    hidden = [line[2:] for line in flagged if line[0].islower() or line[0] == "S"]
+    if hidden:
+        raise InvalidInputError(
+            f"git does not look at {len(hidden)} files of '{path}' (first '{hidden[0]}': marked"
+            " assume-unchanged or skip-worktree), so it cannot pin them; unmark them, or give a"
+            " callable such as lambda: directory_version(path)"
         )
     if _git(path, "rev-parse", "HEAD:./") != before:
         raise StateError(f"the checkout at '{path}' moved while it was looked at")
@@ -137,10 +171,13 @@ def _git(path: str | os.PathLike[str], *arguments: str) -> str:
     program = shutil.which("git")
     if program is None:
         raise InvalidInputError("there is no program 'git' to ask; give a callable instead")
-    # Another repository's variables (inside a hook) must not answer for this one; no locks, and no
-    # file system monitor that the repository's own configuration would start.
+    # Another repository's variables (inside a hook) must not answer for this one; no locks, no file
+    # system monitor that the repository's own configuration would start, and no looser comparison
+    # of files: a rewrite that puts size and modification time back shows in the change time alone.
     env = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    command = [program, "-c", "core.fsmonitor=false", "-C", os.fspath(path), *arguments]
+    look = ("core.fsmonitor=false", "core.trustctime=true", "core.checkStat=default")
+    settings = [part for setting in look for part in ("-c", setting)]
+    command = [program, *settings, "-C", os.fspath(path), *arguments]
     done = subprocess.run(  # noqa: S603 - a fixed program, arguments as a list
         command,
         capture_output=True,
