@@ -114,6 +114,7 @@ class Funnel:
             self.storage.writer(record.parquet_path),
             schema,
             compression=compression,
+            record=record,
             renew=lambda: self.catalog.renew_lease(name),
             closed=lambda artifact: self._written.update({name: artifact}),
         )

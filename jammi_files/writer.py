@@ -15,6 +15,8 @@ import pyarrow.parquet as pq
 from jammi_files.artifacts import Artifact
 from jammi_files.errors import AlreadyExistsError, InvalidInputError, StateError, StorageError
 from jammi_files.lease import LEASE_SECONDS
+from jammi_files.origin import METADATA_KEY, Origin, without_origin
+from jammi_files.schema import ResultTableRecord
 from jammi_files.storage import ObjectWriter
 
 
@@ -24,12 +26,13 @@ class ResultWriter:
     Use it as a context manager: an exception discards what was written.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what is written where, and what happens on the way
         self,
         target: ObjectWriter,
         schema: pa.Schema,
         *,
         compression: str,
+        record: ResultTableRecord,
         renew: Callable[[], None],
         closed: Callable[[Artifact], None],
     ) -> None:
@@ -38,7 +41,9 @@ class ResultWriter:
         self._schema = schema
         self._parquet: pq.ParquetWriter | None = None
         try:
-            self._parquet = pq.ParquetWriter(self._sink, schema, compression=compression)
+            written = without_origin(schema)  # of the result that the schema was read from
+            self._parquet = pq.ParquetWriter(self._sink, written, compression=compression)
+            self._parquet.add_key_value_metadata({METADATA_KEY: Origin.of(record).to_json_bytes()})
         except (pa.ArrowException, TypeError, ValueError, OSError) as error:
             target.abort()
             if isinstance(error, StorageError):

@@ -42,7 +42,7 @@ LAYERS = [
         "lineage",
         "fingerprints",
     ),
-    ("build", "embeddings", "writer", "artifacts"),
+    ("build", "embeddings", "writer", "origin", "artifacts"),
     ("catalog", "transaction", "upkeep", "operations"),
     ("vacuum", "reach", "garbage", "history", "bulk", "rules", "reads"),
     ("draft", "snapshot", "segment", "manifest", "retention", "rows"),
