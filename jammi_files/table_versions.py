@@ -173,7 +173,8 @@ def _git(path: str | os.PathLike[str], *arguments: str) -> str:
         raise InvalidInputError("there is no program 'git' to ask; give a callable instead")
     # Another repository's variables (inside a hook) must not answer for this one; no locks, no file
     # system monitor that the repository's own configuration would start, and no looser comparison
-    # of files: a rewrite that puts size and modification time back shows in the change time alone.
+    # of files: a rewrite that puts size and modification time back shows in the change time alone
+    # (in whole seconds, so not within the one in which git wrote the file).
     env = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     look = ("core.fsmonitor=false", "core.trustctime=true", "core.checkStat=default")
     settings = [part for setting in look for part in ("-c", setting)]
