@@ -130,17 +130,9 @@ def test_an_empty_catalog(source, target):
     require_same(source, target)
 
 
-@pytest.fixture
-def _small_groups(monkeypatch):
-    monkeypatch.setattr(log, "GROUP", 4)
-    log.key_of.cache_clear()
-    yield
-    log.key_of.cache_clear()
-
-
-@pytest.mark.usefixtures("_small_groups")
-def test_large_histories_lie_in_groups(source, target):
+def test_large_histories_lie_in_groups(source, target, monkeypatch):
     """Versions lie in the same groups at the copy."""
+    monkeypatch.setattr(log, "GROUP", 4)
     fill(source, 6)
     copied(source, target)
     assert len(target.list(log.PREFIX)) == 4
