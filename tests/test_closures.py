@@ -351,7 +351,7 @@ def test_one_scan(root, monkeypatch, rows):
         with storage.counting() as seen:
             call(name)
         assert len(scans) == 1
-        assert [operation.kind for operation in seen] == ["size"]
+        assert [operation.kind for operation in seen] == ["peek"]
 
 
 @pytest.mark.usefixtures("small_runs")

@@ -435,7 +435,7 @@ def test_events_that_read_no_files(root):
     with storage.counting() as seen:
         events = store.openlineage_events(read_files=False)
     assert len(events) == 300
-    assert [operation.kind for operation in seen] == ["size"]
+    assert [operation.kind for operation in seen] == ["peek"]
     check_event(events[0])
 
 
