@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import pyarrow as pa
 import pytest
+from support.buckets import Bucket
 from support.documents import bare, table
 from support.results import DATA, DESCRIPTOR, ENV, INPUTS, TABLE, build, row
 from support.servers.backends import FAST
@@ -22,8 +23,7 @@ from support.servers.plain import split
 from support.threads import begin
 
 import jammi_files
-from jammi_files import Catalog, ConflictError, Match, connect, definition_hash, reuse
-from jammi_files.fsck import fsck
+from jammi_files import Catalog, ConflictError, Match, definition_hash, reuse
 from jammi_files.log import key_of
 from jammi_files.root_format import PROBES
 
@@ -54,20 +54,6 @@ def documented():
 
 
 COSTS = documented()
-
-
-class Bucket:
-    """A root in a bucket and a warm handle on it, which has committed once."""
-
-    def __init__(self, server):
-        self.server = server
-        self.root, self.options = server.root()
-        self.store = self.connect()
-        self.catalog = self.store.catalog
-        self.catalog.create_result_table(**row("t"))
-
-    def connect(self, **more):
-        return connect(self.root, storage_options=self.options, cache_dir="off", **more)
 
 
 def billed(seen):
@@ -337,22 +323,3 @@ def test_verifying_streams_in_growing_windows(s3_server):
     parts = seen.matching("GET", rf"{out.table_name}\.parquet$")
     assert sum(one.received for one in parts) == size > 40 * 2**20
     assert len(parts) <= 12
-
-
-@pytest.mark.parametrize("server", FAST, indirect=True)
-def test_readers_write_nothing(server):
-    """Opening, asking, verifying, judging: no request of a reader changes anything."""
-    bucket = Bucket(server)
-    name = build(bucket.store)
-    with server.log.counting() as seen:
-        reader = bucket.connect()
-        reader.catalog.scan()
-        reader.catalog.history()
-        reader.lookup_cached(definition_hash(DESCRIPTOR, ENV), INPUTS)
-        assert reader.verify_materialization(name) == Match()
-        reader.staleness_all(check_bytes="digest")
-        reader.open_table(name).to_table()
-        reader.recover(dry_run=True)
-        reader.catalog.vacuum(0, dry_run=True)
-        list(fsck(reader.catalog))
-    assert set(seen.methods) <= {"GET", "HEAD"}
