@@ -102,6 +102,7 @@ class Objects:
                 "generation": str(next(self._generations)),
                 "metageneration": "1",
                 "contentType": given.get("contentType", "application/octet-stream"),
+                "cacheControl": given.get("cacheControl", ""),
                 "metadata": given.get("metadata", {}),
                 "md5Hash": digest,
                 "etag": digest,

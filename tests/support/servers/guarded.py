@@ -79,8 +79,13 @@ def unordered(request: Request, store: Answer) -> Response:
 
 
 def opaque_tags(request: Request, store: Answer) -> Response:
-    """Give entity tags that are no digests, as for uploads in parts and for some encryptions."""
+    """Give entity tags that are no digests, as for uploads in parts and for some encryptions.
+
+    Those of parts stay, as a client hands them back.
+    """
     answer = store(request)
+    if "uploadId" in request.parameters:
+        return answer
     headers = tuple(
         (name, '"opaque-2"') if name.lower() == "etag" else (name, value)
         for name, value in answer.headers
