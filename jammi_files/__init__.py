@@ -52,6 +52,7 @@ from jammi_files.fingerprints import (
     unpinned_anchor,
 )
 from jammi_files.funnel import ResultTableInfo
+from jammi_files.garbage import VacuumAction, VacuumKind
 from jammi_files.history import CommitInfo
 from jammi_files.lineage import LineageEdge
 from jammi_files.materialization import (
@@ -101,6 +102,7 @@ from jammi_files.recompute_report import (
     RecomputeResult,
 )
 from jammi_files.recovery import RecoveryAction, RecoveryReport, RecoveryStep
+from jammi_files.repairs import RepairAction, RepairReport, RepairStep, repair
 from jammi_files.reuse import Obtained
 from jammi_files.schema import (
     AnchorKind,
@@ -113,6 +115,7 @@ from jammi_files.schema import (
 from jammi_files.scope import TenantId
 from jammi_files.store import ResultStore, Verification, connect
 from jammi_files.table_versions import delta_version, git_version, iceberg_version
+from jammi_files.vacuum import VacuumReport
 
 __all__ = [
     "AlreadyExistsError",
@@ -189,6 +192,9 @@ __all__ = [
     "RecoveryStep",
     "ReferencedError",
     "RegisteredEdges",
+    "RepairAction",
+    "RepairReport",
+    "RepairStep",
     "Requested",
     "ResultStore",
     "ResultTableInfo",
@@ -205,6 +211,9 @@ __all__ = [
     "Undecidable",
     "Unplannable",
     "UnsupportedVersionError",
+    "VacuumAction",
+    "VacuumKind",
+    "VacuumReport",
     "Verification",
     "VersionNotFoundError",
     "artifact_digest",
@@ -218,6 +227,7 @@ __all__ = [
     "git_version",
     "iceberg_version",
     "object_version",
+    "repair",
     "source_anchor",
     "source_version",
     "source_versions",

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from enum import StrEnum
 
-from jammi_files import lease, naming
+from jammi_files import lease, naming, root_format
 from jammi_files.draft import SEGMENTS
 from jammi_files.errors import FormatError
 from jammi_files.log import PREFIX, key_of
@@ -120,13 +120,14 @@ def take_listing(storage: Storage, executor: Executor, *, without: str | None = 
     ``without`` is the key of an object of vacuum's own.
     """
     groups = [f"{PREFIX}/{name}" for name in storage.list(PREFIX)]
-    places = ["", CATALOG, SEGMENTS, lease.BUILDS, PREFIX, *groups]
+    places = ["", CATALOG, SEGMENTS, lease.BUILDS, root_format.PROBES, PREFIX, *groups]
     found = dict(zip(places, executor.map(storage.list_objects, places), strict=True))
     temporary = [
         (_join(place, info.name), info)
         for place in places
         for info in found[place]
-        if is_temporary(info.name) and _join(place, info.name) != without
+        if (is_temporary(info.name) or place == root_format.PROBES)
+        and _join(place, info.name) != without
     ]
     segments = [info for info in found[SEGMENTS] if not is_temporary(info.name)]
     others = [info for info in segments if not _SEGMENT.fullmatch(info.name)]

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from jammi_files import manifest
 from jammi_files.draft import Draft
-from jammi_files.errors import VersionNotFoundError
+from jammi_files.errors import FormatError, VersionNotFoundError
 from jammi_files.log import Log, key_of
 from jammi_files.reads import admit_table, vanished
 from jammi_files.scope import Scope
 from jammi_files.snapshot import Snapshot
 from jammi_files.timestamps import format_timestamp
+
+_log = logging.getLogger("jammi_files")
 
 
 class CommitInfo(NamedTuple):
@@ -35,7 +38,10 @@ def read_history(log: Log[Snapshot, Draft], scope: Scope, limit: int | None) -> 
         if limit is not None and len(found) >= limit:
             break
         with contextlib.suppress(VersionNotFoundError):  # retired meanwhile
-            found += _commit_info(log, log.at(version), scope)
+            try:
+                found += _commit_info(log, log.at(version), scope)
+            except FormatError as error:  # the others can be told all the same
+                _log.warning("left out version %s: %s", version, error)
     return found[::-1]
 
 

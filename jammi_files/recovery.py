@@ -67,15 +67,18 @@ class _Decision:
     rows: int = 0
 
 
-def recover(catalog: Catalog, *, dry_run: bool, reap: bool) -> RecoveryReport:
+def recover(
+    catalog: Catalog, *, dry_run: bool, reap: bool, builds_only: bool = False
+) -> RecoveryReport:
     """Drive every dead build of every tenant to ``ready`` or ``failed`` (`B246` to `B266`).
 
-    The report names only what the handle's scope sees.
+    The report names only what the handle's scope sees. ``builds_only`` leaves rows alone that are
+    ready and have lost their sidecar: somebody may have a copy of it.
     """
     everything = catalog.as_admin()
     artifacts = Artifacts(catalog.storage)
     actions = []
-    for decision in _plan(everything, artifacts, reap=reap):
+    for decision in _plan(everything, artifacts, reap=reap, builds_only=builds_only):
         action = decision.action
         if not dry_run:
             try:
@@ -90,7 +93,9 @@ def recover(catalog: Catalog, *, dry_run: bool, reap: bool) -> RecoveryReport:
     return RecoveryReport(tuple(actions), dry_run)
 
 
-def _plan(catalog: Catalog, artifacts: Artifacts, *, reap: bool) -> Iterator[_Decision]:
+def _plan(
+    catalog: Catalog, artifacts: Artifacts, *, reap: bool, builds_only: bool
+) -> Iterator[_Decision]:
     # One snapshot for both questions: a build that becomes ready meanwhile is not judged twice.
     snapshot = catalog.snapshot()
     ended: set[str] = set()
@@ -103,7 +108,8 @@ def _plan(catalog: Catalog, artifacts: Artifacts, *, reap: bool) -> Iterator[_De
         except (JammiFilesError, OSError) as error:
             yield _skip(record, str(error))
     present = set(catalog.storage.list(""))
-    for record in snapshot.list_result_tables_by_status(ResultTableStatus.READY):
+    ready = snapshot.list_result_tables_by_status(ResultTableStatus.READY)
+    for record in () if builds_only else ready:
         try:
             yield from _decide_ready(artifacts, record, present, reap=reap)
         except (JammiFilesError, OSError) as error:

@@ -17,7 +17,7 @@ LAYERS = [
     ("__main__", "cli", "cli_commands", "cli_views", "cli_parser"),
     ("__init__",),
     ("copy_root", "copy_plan", "copy_versions", "copy_objects"),
-    ("interop", "fsck", "jammi_db"),
+    ("repairs", "interop", "fsck", "jammi_db"),
     ("store", "recompute", "recompute_job", "reuse", "answers"),
     (
         "planning",
@@ -25,6 +25,8 @@ LAYERS = [
         "recompute_plan",
         "environments",
         "present",
+        "rebuild",
+        "salvage",
         "sweep",
         "explain",
         "recovery",

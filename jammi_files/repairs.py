@@ -1,0 +1,322 @@
+"""Mend a root: what loses nothing at once, what loses something only if the caller says so.
+
+A catalog that is gone is made anew from sidecars and Parquet files. One that is damaged falls back
+to what can be read, in a version of its own that says so, never silently (FORMAT section "Repair").
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import uuid
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor, as_completed
+from enum import StrEnum
+from typing import Any, Literal
+
+import orjson
+
+from jammi_files import garbage, recovery, root_format
+from jammi_files.catalog import Catalog
+from jammi_files.draft import CatalogCodec, Draft
+from jammi_files.errors import (
+    ConflictError,
+    FormatError,
+    InvalidInputError,
+    StateError,
+    StorageError,
+    UnsupportedVersionError,
+)
+from jammi_files.fsck import Finding, Kind, Severity, fsck
+from jammi_files.garbage import Stem
+from jammi_files.jammi_db import CATALOG as JAMMI_CATALOG
+from jammi_files.log import key_of
+from jammi_files.rebuild import Rebuilt, rebuild
+from jammi_files.roots import open_storage
+from jammi_files.salvage import Salvage, salvage
+from jammi_files.schema import ResultTableRecord
+from jammi_files.scope import TenantId
+from jammi_files.storage import Storage
+
+OPERATION = "repair"
+GLOBAL: Literal["global"] = "global"
+"""The owner of results that belong to no tenant."""
+
+
+class RepairStep(StrEnum):
+    """What repair does with one table or object."""
+
+    FORMAT = "format"
+    FALL_BACK = "fall_back"
+    ADOPT = "adopt"
+    QUARANTINE = "quarantine"
+    RECOVER = "recover"
+    DELETE = "delete"
+    LEAVE = "leave"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RepairAction:
+    """One decision: ``subject`` (a table's name or an object's key), what is done, and why.
+
+    `FORMAT` writes ``format.json`` anew. `FALL_BACK` makes a version of what can be read; ``loses``
+    says what that gives up for good. `ADOPT` makes a row ready, `QUARANTINE` makes it failed and
+    keeps its data. `RECOVER` ends a dead build or sweeps what it left. `DELETE` removes a damaged
+    side object. `LEAVE` changes nothing.
+    """
+
+    step: RepairStep
+    subject: str
+    reason: str
+    loses: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RepairReport:
+    """What `repair` did, or with ``dry_run`` would do, in order; ``remaining`` is what is left.
+
+    ``version`` is the version that it made for rows it rebuilt or fell back to, None if it made
+    none. ``remaining`` are the findings of a fsck after the repair, empty for a plan.
+    """
+
+    actions: tuple[RepairAction, ...]
+    remaining: tuple[Finding, ...]
+    version: int | None
+    dry_run: bool
+
+    @property
+    def ok(self) -> bool:
+        """True if no error remains."""
+        return not any(finding.severity is Severity.ERROR for finding in self.remaining)
+
+
+@dataclasses.dataclass(slots=True)
+class _Rebuilding:
+    """The rows that are to be made anew, and the results that get none."""
+
+    records: list[ResultTableRecord]
+    actions: list[RepairAction]
+    unowned: list[str]
+
+
+def repair(  # noqa: PLR0913 - one keyword per choice
+    root: str | os.PathLike[str] | Storage,
+    *,
+    dry_run: bool = True,
+    owner: str | uuid.UUID | None = None,
+    accept_loss: bool = False,
+    storage_options: Mapping[str, Any] | None = None,
+    executor: Executor | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> RepairReport:
+    """Mend a root, or with ``dry_run`` say how.
+
+    Without ``accept_loss`` only what loses nothing is done: a missing ``format.json`` is written
+    anew, a catalog that is gone is rebuilt from the results themselves, dead builds are ended and
+    their left-overs swept. With it, a newest version that cannot be read in full is followed by one
+    that holds what can: from older versions, and from results that none of them knows.
+
+    A rebuilt row says what footer, sidecar and name of its result say; data that its sidecar does
+    not attest gets a failed row, and keeps its bytes. Whose a result is stands in its footer; where
+    it does not (imported files, other writers), ``owner`` must say it: a tenant, or ``"global"``.
+    It is never guessed, as a wrong guess would show a tenant's results to others.
+
+    Every result is digested once, by ``executor``, threads by default; ``progress`` is called with
+    the number of results read and the total.
+
+    Raises:
+        InvalidInputError: results without a known owner, and no ``owner``: nothing was written. Or
+            a directory of jammi-db: import it.
+        StateError: the newest version is damaged, and ``accept_loss`` is False: nothing was
+            written. Or the root is an unfinished copy.
+        UnsupportedVersionError: a newer library wrote the catalog.
+        FormatError: the root is the catalog of another program.
+        StorageError: there is neither a catalog nor a result to make one from.
+        ConflictError: another process committed meanwhile: look again.
+    """
+    storage = root if isinstance(root, Storage) else _open(root, storage_options)
+    whose = None if owner is None else GLOBAL if owner == GLOBAL else TenantId(owner)
+    actions = list(_check_format(storage))
+    found = salvage(storage)
+    version = None
+    if not found.is_whole or not found.newest:
+        with ThreadPoolExecutor() as threads:
+            rebuilding = _rebuild(storage, found, whose, executor or threads, progress)
+        if not (found.newest or rebuilding.actions) and storage.size(root_format.KEY) is None:
+            raise StorageError(f"no catalog at '{storage.root}', and no results to make one from")
+        actions += [*_fall_back(found), *rebuilding.actions]
+        if dry_run:
+            return RepairReport(tuple(actions), (), None, dry_run)
+        _require_consent(found, rebuilding, accept_loss=accept_loss)
+        _write_format(storage)
+        version = _commit(storage, found, rebuilding.records)
+    elif actions:
+        if dry_run:
+            return RepairReport(tuple(actions), (), None, dry_run)
+        _write_format(storage)
+    catalog = Catalog(storage).as_admin()
+    actions += _mend(catalog, dry_run=dry_run)
+    remaining = () if dry_run else tuple(fsck(catalog))
+    return RepairReport(tuple(actions), remaining, version, dry_run)
+
+
+def _open(root: str | os.PathLike[str], options: Mapping[str, Any] | None) -> Storage:
+    return open_storage(root, storage_options=options)
+
+
+def _check_format(storage: Storage) -> Iterator[RepairAction]:
+    """Say whether ``format.json`` has to be written anew; raise for what is not ours to mend."""
+    try:
+        known = root_format.read(storage)
+    except UnsupportedVersionError:
+        raise
+    except FormatError as error:
+        if _names_another_format(storage.read(root_format.KEY)):
+            raise
+        yield RepairAction(RepairStep.FORMAT, root_format.KEY, str(error))
+        return
+    if known is not None:
+        return
+    if storage.size(JAMMI_CATALOG) is not None:
+        msg = f"'{storage.root}' is a directory of jammi-db: import it into a root of its own"
+        raise InvalidInputError(msg)
+    if storage.list("") or storage.list(garbage.CATALOG):
+        yield RepairAction(RepairStep.FORMAT, root_format.KEY, "it is missing")
+
+
+def _names_another_format(data: bytes) -> bool:
+    try:
+        name = orjson.loads(data)["format"]
+    except (ValueError, TypeError, KeyError):
+        return False
+    return isinstance(name, str) and not name.startswith("jammi_files")
+
+
+def _fall_back(found: Salvage) -> Iterator[RepairAction]:
+    if found.is_whole:
+        return
+    where = f"version {found.base}" if found.base else "single rows: no version is whole"
+    loses = "; ".join(f"what only {key} held" for key, _ in found.lost)
+    for number, (key, problem) in enumerate(found.lost):
+        reason = f"{problem}; what can be read goes back to {where}"
+        yield RepairAction(RepairStep.FALL_BACK, key, reason, None if number else loses)
+
+
+def _rebuild(
+    storage: Storage,
+    found: Salvage,
+    owner: str | None,
+    executor: Executor,
+    progress: Callable[[int, int], None] | None,
+) -> _Rebuilding:
+    known = found.stems
+    listing = garbage.take_listing(storage, executor)
+    stems = [stem for stem in listing.stems if stem.name not in known]
+    result = _Rebuilding([], [], [])
+    for stem, rebuilt in _read_all(storage, stems, executor, progress):
+        if isinstance(rebuilt, str):
+            if garbage.is_own(storage, stem):
+                result.actions.append(RepairAction(RepairStep.LEAVE, stem.name, rebuilt))
+            continue
+        record = rebuilt.record
+        if not rebuilt.is_owned:
+            if owner is None:
+                result.unowned.append(stem.name)
+            record = dataclasses.replace(record, tenant_id=None if owner == GLOBAL else owner)
+        result.records.append(record)
+        result.actions.append(_adoption(rebuilt, owner))
+    names = {record.table_name for record in result.records} | known
+    result.records = [_with_parent(record, names) for record in result.records]
+    return result
+
+
+def _with_parent(record: ResultTableRecord, names: Collection[str]) -> ResultTableRecord:
+    """Cut the link to a parent of which nothing is left; the anchors still name it."""
+    is_there = record.derived_from is None or record.derived_from in names
+    return record if is_there else dataclasses.replace(record, derived_from=None)
+
+
+def _read_all(
+    storage: Storage,
+    stems: Sequence[Stem],
+    executor: Executor,
+    progress: Callable[[int, int], None] | None,
+) -> Iterator[tuple[Stem, Rebuilt | str]]:
+    futures = {executor.submit(rebuild, storage, stem): stem for stem in stems}
+    for number, _ in enumerate(as_completed(futures), 1):
+        if progress is not None:
+            progress(number, len(stems))
+    for future, stem in futures.items():
+        yield stem, future.result()
+
+
+def _adoption(rebuilt: Rebuilt, owner: str | None) -> RepairAction:
+    name = rebuilt.record.table_name
+    notes = [f"{' and '.join(rebuilt.guessed)} from the name"] if rebuilt.guessed else []
+    if not rebuilt.is_owned:
+        notes.append("nothing says whose it is" if owner is None else f"given to {owner}")
+    if rebuilt.problem is None:
+        reason = "; ".join(["its sidecar attests the data", *notes])
+        return RepairAction(RepairStep.ADOPT, name, reason)
+    return RepairAction(RepairStep.QUARANTINE, name, "; ".join([rebuilt.problem, *notes]))
+
+
+def _require_consent(found: Salvage, rebuilding: _Rebuilding, *, accept_loss: bool) -> None:
+    if not found.is_whole and not accept_loss:
+        key, problem = found.lost[0]
+        msg = (
+            f"{problem}; restore '{key}' from a backup, or give up what only it held with "
+            "accept_loss (a plan with dry_run names all of it); nothing was changed"
+        )
+        raise StateError(msg)
+    if rebuilding.unowned:
+        count, first = len(rebuilding.unowned), rebuilding.unowned[0]
+        msg = (
+            f"nothing says whose {count} results are (the first is '{first}'): give owner, a tenant"
+            " or 'global'; nothing was changed"
+        )
+        raise InvalidInputError(msg)
+
+
+def _write_format(storage: Storage) -> None:
+    try:
+        known = root_format.read(storage)
+    except FormatError:
+        storage.delete(root_format.KEY)
+        known = None
+    root_format.ensure(storage, known)
+
+
+def _commit(storage: Storage, found: Salvage, records: Sequence[ResultTableRecord]) -> int | None:
+    """Make the version after the newest one, readable or not, of what was found and made anew."""
+    if found.is_whole and not records:
+        return None
+    codec = CatalogCodec(storage)
+    draft = Draft(found.state())
+    for record in records:
+        draft.put(record, OPERATION)
+    kept = draft.retention
+    draft.retain(kept.vacuumed_by(draft.version, kept.floor), OPERATION)  # merges begin anew
+    encoded = codec.encode(draft)
+    assert encoded is not None  # noqa: S101 - the retention has changed
+    data, state = encoded
+    try:
+        storage.create(key_of(state.version), data)
+    except FileExistsError:
+        msg = f"another process made version {state.version} meanwhile; look again"
+        raise ConflictError(msg) from None
+    return state.version
+
+
+def _mend(catalog: Catalog, *, dry_run: bool) -> Iterator[RepairAction]:
+    """Remove damaged side objects and end dead builds: nothing is lost by it."""
+    for finding in fsck(catalog):
+        if finding.kind is Kind.DAMAGED_BUILD_STATE:
+            if not dry_run:
+                catalog.storage.delete(finding.subject)
+            yield RepairAction(RepairStep.DELETE, finding.subject, finding.detail)
+    report = recovery.recover(catalog, dry_run=dry_run, reap=False, builds_only=True)
+    for action in report.actions:
+        skipped = action.action is recovery.RecoveryStep.SKIP
+        step = RepairStep.LEAVE if skipped else RepairStep.RECOVER
+        yield RepairAction(step, action.table_name, f"{action.action}: {action.reason}")
