@@ -186,11 +186,18 @@ class Artifacts:
             msg = f"the data of '{record.table_name}' is gone from '{storage.url(key)}'"
             raise StateError(msg) from None
 
+    def settle(self, record: ResultTableRecord) -> None:
+        """Make data and sidecar durable, which another process may have died over."""
+        data = record.parquet_path
+        for path in (data, naming.sibling(data, naming.SIDECAR_SUFFIX)):
+            storage, key = self.locate(path)
+            storage.settle(key)
+
     def remove(self, record: ResultTableRecord) -> list[str]:
         """Delete a result's objects under the root, as far as possible; return what went.
 
-        The data goes before the sidecar and the index files, so that what a crash leaves is never
-        data without attestation (`B147`, `B148`).
+        The data goes before the sidecar and the index files, on the disk too, so that what a crash
+        leaves is never data without attestation (`B147`, `B148`).
         """
         storage, key = self.locate(record.parquet_path)
         if storage is not self.storage:
@@ -200,8 +207,10 @@ class Artifacts:
     def remove_objects(self, key: str) -> list[str]:
         """Delete the data object of that key and what lies beside it; return what was there."""
         suffixes = (naming.SIDECAR_SUFFIX, *naming.INDEX_SIBLINGS)
-        keys = [key, *(naming.sibling(key, suffix) for suffix in suffixes)]
-        return [each for each in keys if self.storage.delete(each)]
+        gone = [key] if self.storage.delete(key) else []
+        self.storage.settle(key)
+        beside = (naming.sibling(key, suffix) for suffix in suffixes)
+        return gone + [each for each in beside if self.storage.delete(each)]
 
 
 def disagreement(record: ResultTableRecord, sidecar: MaterializationManifest) -> Mismatch | None:

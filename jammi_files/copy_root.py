@@ -16,7 +16,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jammi_files import copy_versions, root_format
+from jammi_files import copy_versions, garbage, root_format
 from jammi_files.copy_objects import Outcome, Pair, copy_object, copy_result, create_equal
 from jammi_files.copy_plan import Plan, Planner
 from jammi_files.copy_versions import AT_ONCE, copy_version
@@ -258,6 +258,8 @@ class _Copy:
     def _publish(self, plan: Plan) -> None:
         """Show the copied version."""
         since, target = self._standing.version, self._pair.target
+        if since is not None or self._standing.is_claimed:
+            garbage.settle(target)
         if since is None:
             if plan.version:
                 create_equal(target, key_of(plan.version), plan.newest)  # 5

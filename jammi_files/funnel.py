@@ -143,6 +143,7 @@ class Funnel:
         artifact = self._written.get(table_name)
         if artifact is None or not self._artifacts.still_holds(record, artifact):
             artifact = self._artifacts.measure(record)
+            self._artifacts.settle(record)
         if artifact.rows != count:
             raise InvalidInputError(
                 f"row_count is {count}, but the data of '{table_name}' has {artifact.rows} rows"
@@ -383,6 +384,7 @@ class Funnel:
                 raise AlreadyExistsError(
                     f"'{self.storage.url(key)}' attests something else; it is never overwritten"
                 ) from None
+            self._artifacts.settle(record)
             return earlier
         return manifest
 

@@ -143,6 +143,13 @@ def take_listing(storage: Storage, executor: Executor, *, without: str | None = 
     )
 
 
+def settle(storage: Storage) -> None:
+    """Make durable what lies under a root, also what a process left that was killed over it."""
+    groups = [f"{PREFIX}/{name}" for name in storage.list(PREFIX)]
+    for place in ("", SEGMENTS, PREFIX, *groups):
+        storage.settle(place)
+
+
 def list_versions(storage: Storage) -> dict[int, ObjectInfo]:
     """Return every version's object by its number; an empty one was retired."""
     groups = [f"{PREFIX}/{name}" for name in storage.list(PREFIX)]

@@ -121,6 +121,8 @@ def import_jammi(
         except (_Skip, FormatError) as reason:
             skipped.append(TableFinding(result.table_name, str(reason)))
     names = store.catalog.adopt_result_tables(records, copied_since=known.version, objects=copied)
+    if not names:
+        store.catalog.log.settle()  # what is present may be of a process that died over it
     imported = frozenset(names)
     present += [record.table_name for record in records if record.table_name not in imported]
     orphans = _find_orphans(records, imported, store)
@@ -288,7 +290,10 @@ def _copy(source: Storage, key: str, target: Storage, new_key: str) -> bool:
         raise _Skip(str(error)) from error
     with closing(file):
         try:
-            fits = _write_new(file, target, new_key) or _is_same(file, target, new_key)
+            fits = _write_new(file, target, new_key)
+            if not fits and _is_same(file, target, new_key):
+                target.settle(new_key)
+                fits = True
         except StorageError:
             raise  # the target refused: the next object would fare no better
         except OSError as error:

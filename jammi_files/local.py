@@ -48,7 +48,8 @@ class LocalStorage(Storage):
         self._fsync = durability == "fsync"
         self._durability = durability
         self._peeked = "", ""  # the last key and its path: a reader asks for one again and again
-        self._lock = _ProcessLock(self._path("_catalog/lock"))
+        self._anchored: set[str] = set()
+        self._lock = _ProcessLock(self._path("_catalog/lock"), self._syncs_directories)
         if Path(self.root).exists() and not Path(self.root).is_dir():
             msg = f"root '{self.root}' is a file; expected a directory"
             raise StorageError(msg)
@@ -119,8 +120,20 @@ class LocalStorage(Storage):
             return False
         return True
 
-    def lock(self) -> contextlib.AbstractContextManager[None]:
-        return self._lock.held()
+    def settle(self, key: str) -> None:
+        if not self._syncs_directories:
+            return
+        with _translated("sync", self._path(key)) as path:
+            with contextlib.suppress(FileNotFoundError):
+                _sync(path)
+            with contextlib.suppress(FileNotFoundError):
+                self.sync_directory(os.path.dirname(path))
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[bool]:
+        with self._lock.held() as descriptor:
+            yield _mark(descriptor, b"1") == b"1"
+            _mark(descriptor, b"0")  # not after an error: what is visible may not be durable
 
     def url(self, key: str) -> str:
         return f"{self.root}/{key}"
@@ -138,15 +151,20 @@ class LocalStorage(Storage):
             msg = f"'{directory}' leads out of the root, to '{real}'; its objects are not listed"
             raise StorageError(msg)
 
+    @property
+    def _syncs_directories(self) -> bool:
+        return self._fsync and os.name != "nt"
+
     def sync_directory(self, directory: str) -> None:
-        """Make a directory's entries durable; nothing to do under ``durability="os"``."""
-        if not self._fsync or os.name == "nt":
-            return
-        descriptor = os.open(directory, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        """Make a directory's entries durable; nothing to do under ``durability="os"``.
+
+        Once per process that is done for its own entry too: who made it may have died over that.
+        """
+        if self._syncs_directories:
+            if directory not in self._anchored:
+                _anchor(directory)
+                self._anchored.add(directory)
+            _sync(directory)
 
     def sync_file(self, descriptor: int) -> None:
         """Make a file's bytes durable; nothing to do under ``durability="os"``."""
@@ -154,14 +172,46 @@ class LocalStorage(Storage):
             os.fsync(descriptor)
 
     def make_directory(self, directory: str) -> None:
-        """Create a directory and its parents, each entry durable in its own parent."""
-        if os.path.isdir(directory):
-            return
-        parent = os.path.dirname(directory)
-        self.make_directory(parent)
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(directory)
-        self.sync_directory(parent)
+        """Create a directory and its parents, each durable before anything is put into it."""
+        _make_directory(directory, durable=self._syncs_directories)
+
+
+def _make_directory(directory: str, *, durable: bool) -> None:
+    """See `LocalStorage.make_directory`; the entry of the directory itself is yet to be synced."""
+    parent = os.path.dirname(directory)
+    if not os.path.isdir(parent):
+        _make_directory(parent, durable=durable)
+    if durable:
+        _anchor(parent)
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(directory)
+
+
+def _anchor(directory: str) -> None:
+    """Make a directory's own entry durable, if its parent may be read."""
+    with contextlib.suppress(PermissionError):
+        _sync(os.path.dirname(directory))
+
+
+def _mark(descriptor: int, mark: bytes) -> bytes:
+    """Write the byte that says whether the lock is held, and return what it was.
+
+    It outlives a process but not a power cut, and needs to: after that all that is seen is durable.
+    """
+    if os.name == "nt":
+        return b""
+    before = os.pread(descriptor, 1, 0)
+    with contextlib.suppress(OSError):  # a full disk will be told by the commit itself
+        os.pwrite(descriptor, mark, 0)
+    return before
+
+
+def _sync(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _info(entry: os.DirEntry[str]) -> ObjectInfo | None:
@@ -255,8 +305,9 @@ class _ProcessLock:
     all but one of several busy writers.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, durable: bool) -> None:  # noqa: FBT001 - of the directory
         self._path = path
+        self._durable = durable
         self._descriptor: int | None = None
         self._thread = threading.Lock()
         self._holder: int | None = None
@@ -273,12 +324,12 @@ class _ProcessLock:
         self._thread = threading.Lock()
 
     @contextlib.contextmanager
-    def held(self, *, again: bool = False) -> Iterator[None]:
-        """Hold the lock; ``again`` lets the thread that holds it pass."""
+    def held(self, *, again: bool = False) -> Iterator[int]:
+        """Hold the lock and yield its descriptor; ``again`` lets the thread that holds it pass."""
         if self._holder == threading.get_ident():
-            if not again:
+            if not again or self._descriptor is None:
                 raise nested_use()
-            yield
+            yield self._descriptor
             return
         deadline = time.monotonic() + LOCK_TIMEOUT
         if not self._thread.acquire(timeout=LOCK_TIMEOUT):
@@ -287,7 +338,7 @@ class _ProcessLock:
             descriptor = self._acquire(deadline)
             self._holder = threading.get_ident()
             try:
-                yield
+                yield descriptor
             finally:
                 self._holder = None
                 filelock.unlock_descriptor(descriptor)
@@ -297,7 +348,9 @@ class _ProcessLock:
     def _acquire(self, deadline: float) -> int:
         with _translated("lock", self._path):
             if self._descriptor is None:
-                Path(self._path).parent.mkdir(parents=True, exist_ok=True)
+                directory = os.path.dirname(self._path)
+                if not os.path.isdir(directory):
+                    _make_directory(directory, durable=self._durable)
                 self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
             while not filelock.lock_descriptor(self._descriptor, blocking=False):
                 if time.monotonic() > deadline:

@@ -172,6 +172,20 @@ class Log(Generic[S, D]):
         return result
 
     @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Hold the writers' lock; what its last holder died over is made durable first."""
+        with self._storage.lock() as was_abandoned:
+            if was_abandoned:
+                self._advance()
+                self.settle()
+            yield
+
+    def settle(self) -> None:
+        """Make the newest known version durable, whoever made it and may have died over it."""
+        if self._head.version:
+            self._storage.settle(key_of(self._head.version))
+
+    @contextlib.contextmanager
     def transaction(self) -> Iterator[D]:
         """Hold the writers' lock, yield a draft of the newest state, commit it at the end.
 
@@ -180,7 +194,7 @@ class Log(Generic[S, D]):
         """
         if self._transaction_thread == threading.get_ident():
             raise nested_use()
-        with self._storage.lock():
+        with self.writing():
             self._transaction_thread = threading.get_ident()
             try:
                 draft = self._codec.draft(self._advance())
@@ -254,7 +268,7 @@ class Log(Generic[S, D]):
         """Hold the writers' lock; an error of the lock is everybody's who waits for it."""
         with contextlib.ExitStack() as stack:
             try:
-                stack.enter_context(self._storage.lock())
+                stack.enter_context(self.writing())
             except Exception:
                 self._queue.take(ticket)
                 raise

@@ -90,7 +90,7 @@ class MemoryStorage(Storage):
                 return False
         return True
 
-    def lock(self) -> contextlib.AbstractContextManager[None]:
+    def lock(self) -> contextlib.AbstractContextManager[bool]:
         return self._writers.held()
 
     def url(self, key: str) -> str:

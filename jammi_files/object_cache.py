@@ -109,7 +109,7 @@ class CachedStorage(Storage):
     def list(self, prefix: str) -> list[str]:
         return self.inner.list(prefix)
 
-    def lock(self) -> contextlib.AbstractContextManager[None]:
+    def lock(self) -> contextlib.AbstractContextManager[bool]:
         return self.inner.lock()
 
     def url(self, key: str) -> str:

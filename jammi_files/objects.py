@@ -194,7 +194,7 @@ class ObjectStorage(Storage):
             return False
         return True
 
-    def lock(self) -> contextlib.AbstractContextManager[None]:
+    def lock(self) -> contextlib.AbstractContextManager[bool]:
         return self._writers.held()
 
     def url(self, key: str) -> str:

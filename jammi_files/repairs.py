@@ -291,6 +291,7 @@ def _commit(storage: Storage, found: Salvage, records: Sequence[ResultTableRecor
     """Make the version after the newest one, readable or not, of what was found and made anew."""
     if found.is_whole and not records:
         return None
+    garbage.settle(storage)
     codec = CatalogCodec(storage)
     draft = Draft(found.state())
     for record in records:

@@ -147,11 +147,20 @@ class Storage(abc.ABC):
     def delete(self, key: str) -> bool:
         """Remove the object; False if there was none."""
 
+    def settle(self, key: str) -> None:  # noqa: B027 - most storages have nothing to do
+        """Make durable that an object is there, or is gone, whoever did that.
+
+        ``key`` may be a prefix: then so is made what lies directly under it, except for its bytes.
+        On a disk, what another process did is seen before it is durable, and that process may die
+        over it; what is built on it must not outlive it. Elsewhere there is nothing to do.
+        """
+
     @abc.abstractmethod
-    def lock(self) -> contextlib.AbstractContextManager[None]:
+    def lock(self) -> contextlib.AbstractContextManager[bool]:
         """Hold the root's writer lock, where the storage has one.
 
-        The lock gives throughput and fairness; exclusivity rests on `create` alone.
+        The lock gives throughput and fairness; exclusivity rests on `create` alone. It yields True
+        if its last holder died over it: then what is there may not be durable yet (`settle`).
 
         Raises:
             ConflictError: other writers held it for `LOCK_TIMEOUT` seconds.
@@ -202,8 +211,8 @@ class ThreadLock:
         self._holder: int | None = None
 
     @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
-        """Hold the lock; errors as of `Storage.lock`."""
+    def held(self) -> Iterator[bool]:
+        """Hold the lock; answer and errors as of `Storage.lock`."""
         if self._holder == threading.get_ident():
             raise nested_use()
         if not self._lock.acquire(timeout=LOCK_TIMEOUT):
@@ -213,7 +222,7 @@ class ThreadLock:
             raise ConflictError(msg)
         self._holder = threading.get_ident()
         try:
-            yield
+            yield False
         finally:
             self._holder = None
             self._lock.release()

@@ -266,7 +266,7 @@ def _remove(
     waiting = [*plan.stems, *plan.loose]
     while some := waiting[:_AT_ONCE]:
         waiting = waiting[_AT_ONCE:]
-        with root.storage.lock():
+        with root.log.writing():
             if root.log.head().version > plan.state.version:
                 _on_newest(root.log, lambda state: _spare_rows_since(plan, state))
             stems = [plan.stems[name].objects for name in some if name in plan.stems]
@@ -307,6 +307,8 @@ def remove_group(storage: Storage, group: Group) -> Group:
                 if action.kind is VacuumKind.VERSION:
                     storage.replace(action.key, b"")
                 else:
+                    if action.kind is VacuumKind.SIDECAR:
+                        storage.settle(group[0].key)  # or a power cut might bring the data back
                     storage.delete(action.key)
             except (JammiFilesError, OSError) as problem:
                 error = str(problem)

@@ -44,7 +44,7 @@ class TestLocalFsync(LocalContract):
     """A directory, synced."""
 
     def test_every_link_is_durable(self, storage, monkeypatch):
-        """`B276`: file synced before its name, directory synced after it, parents as they grow."""
+        """`B276`: file synced before its name, directory synced after it, parents before use."""
         calls = _record(monkeypatch)
         storage.create("a/b/k", b"1")
         storage.replace("a/b/k", b"2")
@@ -52,11 +52,13 @@ class TestLocalFsync(LocalContract):
             out.write(b"3")
         root = storage.root
         base = os.path.dirname(os.path.dirname(root))  # noqa: PTH120 - as text
-        made = [("sync", base), ("sync", f"{base}/not"), ("sync", root), ("sync", f"{root}/a")]
+        around = os.path.dirname(base)  # noqa: PTH120 - as text
+        parents = [("sync", each) for each in (around, base, f"{base}/not", root)]
         assert calls == [
-            *made,
+            *parents,
             ("sync", f"{root}/a/b/k.tmp"),
             ("link", f"{root}/a/b/k"),
+            ("sync", f"{root}/a"),
             ("sync", f"{root}/a/b"),
             ("sync", f"{root}/a/b/k.tmp"),
             ("replace", f"{root}/a/b/k"),

@@ -79,13 +79,17 @@ class WrappedStorage(Storage):
         with self._operation("delete", key):
             return self.inner.delete(key)
 
+    def settle(self, key: str) -> None:
+        with self._operation("settle", key):
+            self.inner.settle(key)
+
     @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self) -> Iterator[bool]:
         # A dead process keeps no lock: the system lets go of it, so the stack always does.
         with contextlib.ExitStack() as held:
             with self._operation("lock", ""):
-                held.enter_context(self.inner.lock())
-            yield
+                was_abandoned = held.enter_context(self.inner.lock())
+            yield was_abandoned
 
     def url(self, key: str) -> str:
         return self.inner.url(key)

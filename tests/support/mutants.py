@@ -1,0 +1,770 @@
+"""The library's protections, each with the smallest edit that removes it and a test that must fail.
+
+``tests/mutants.py`` runs them. The old text of an edit occurs exactly once in its module, so an
+entry that the code has left behind is an error and not a pass.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Edit(NamedTuple):
+    """Replaces ``old``, which occurs once, by ``new``."""
+
+    old: str
+    new: str
+
+
+class Mutant(NamedTuple):
+    """A protection of a module that is taken out, and pytest's arguments for tests that notice.
+
+    ``fast`` are those that every run of the tests plays; the others are for the night.
+    """
+
+    name: str
+    module: str
+    edits: tuple[Edit, ...]
+    tests: tuple[str, ...]
+    fast: bool = False
+
+
+def _mutant(name: str, module: str, old: str, new: str, *tests: str, fast: bool = False) -> Mutant:
+    return Mutant(name, module, (Edit(old, new),), tests, fast)
+
+
+_POWER = "tests/test_power_loss.py"
+_STORAGE = "tests/test_storage.py"
+_OPERATIONS = "tests/test_operations.py"
+
+LOCAL = (
+    _mutant(
+        "create: a link cannot overwrite",
+        "local",
+        "            os.link(self._temp, self.path)\n",
+        "            os.replace(self._temp, self.path)\n",
+        f"{_STORAGE}::TestLocalOs::test_create_is_exclusive",
+        fast=True,
+    ),
+    _mutant(
+        "create: without hard links the name is looked at",
+        "local",
+        "if os.path.lexists(self.path):",
+        "if False:",
+        f"{_STORAGE}::TestLocalWithoutHardLinks::test_create_is_exclusive",
+    ),
+    _mutant(
+        "create: bytes go to a temporary file",
+        "local",
+        'self._temp = f"{self.path}.{uuid.uuid4().hex[:8]}{TEMP_SUFFIX}"',
+        "self._temp = self.path",
+        f"{_STORAGE}::TestLocalOs::test_writer_shows_nothing_before_publish",
+    ),
+    _mutant(
+        "create: temporary names differ",
+        "local",
+        "{uuid.uuid4().hex[:8]}{TEMP_SUFFIX}",
+        "{'0' * 8}{TEMP_SUFFIX}",
+        f"{_STORAGE} -k 'TestLocalOs and test_writers_race'",
+    ),
+    _mutant(
+        "replace: the file is renamed over the old one",
+        "local",
+        "        os.replace(self._temp, self.path)\n",
+        "        os.unlink(self.path) if os.path.exists(self.path) else None\n"
+        "        os.replace(self._temp, self.path)\n",
+        f"{_POWER}::test_every_state[checkpoint]",
+    ),
+    _mutant(
+        "lock: a thread that holds it is told",
+        "local",
+        "            if not again or self._descriptor is None:\n",
+        "            if self._descriptor is None:\n",
+        f"{_STORAGE}::TestLocalOs::test_lock_is_not_for_the_same_thread_twice",
+    ),
+    _mutant(
+        "lock: threads wait for each other",
+        "local",
+        "if not self._thread.acquire(timeout=LOCK_TIMEOUT):",
+        "if not self._thread.acquire(blocking=False) and False:",
+        f"{_STORAGE}::TestLocalOs::test_lock_excludes_threads",
+    ),
+    _mutant(
+        "lock: a dead holder is noticed",
+        "local",
+        'yield _mark(descriptor, b"1") == b"1"',
+        'yield _mark(descriptor, b"1") == b"?"',
+        f"{_POWER}::test_every_state_after_a_kill[retry]",
+    ),
+    _mutant(
+        "listing: a link out of the root is refused",
+        "local",
+        "                self._require_inside(path)\n",
+        "",
+        "tests/test_vacuum.py::test_links_are_not_followed",
+    ),
+    _mutant(
+        "keys stay under the root",
+        "storage",
+        'or ".." in key.split("/")',
+        "",
+        f"{_STORAGE} -k 'TestLocalOs and test_keys_stay_under_the_root'",
+        fast=True,
+    ),
+)
+
+SYNCS = (
+    _mutant(
+        "sync: a file before its name",
+        "local",
+        "        self._storage.sync_file(self._file.fileno())\n",
+        "",
+        f"{_POWER}::test_every_state[create]",
+    ),
+    _mutant(
+        "sync: the directory after a link",
+        "local",
+        '        with _translated("sync the directory of", self.path):\n'
+        "            self._storage.sync_directory(os.path.dirname(self.path))\n",
+        "",
+        f"{_POWER}::test_every_state[create]",
+        fast=True,
+    ),
+    _mutant(
+        "sync: the directory after a rename",
+        "local",
+        "        self._file = None\n"
+        "        self._storage.sync_directory(os.path.dirname(self.path))\n",
+        "        self._file = None\n",
+        f"{_POWER}::test_every_state[checkpoint]",
+    ),
+    _mutant(
+        "sync: a directory that is written to for the first time",
+        "local",
+        "                _anchor(directory)\n                self._anchored.add(directory)\n",
+        "                self._anchored.add(directory)\n",
+        f"{_POWER}::test_every_state[first_commit]",
+    ),
+    _mutant(
+        "sync: a directory before something is made in it",
+        "local",
+        "    if durable:\n        _anchor(parent)\n",
+        "",
+        f"{_POWER}::test_every_state[first_commit]",
+    ),
+    _mutant(
+        "sync: data that another program wrote",
+        "local",
+        "            with contextlib.suppress(FileNotFoundError):\n                _sync(path)\n",
+        "",
+        f"{_POWER}::test_every_state[written_elsewhere]",
+    ),
+    _mutant(
+        "sync: data of another program before its row is ready",
+        "funnel",
+        "            artifact = self._artifacts.measure(record)\n"
+        "            self._artifacts.settle(record)\n",
+        "            artifact = self._artifacts.measure(record)\n",
+        f"{_POWER}::test_every_state[written_elsewhere]",
+    ),
+    _mutant(
+        "sync: data and sidecar before recovery promotes",
+        "recovery",
+        "        artifacts.settle(record)\n",
+        "",
+        f"{_POWER}::test_every_state_after_a_kill[build]",
+    ),
+    _mutant(
+        "sync: what recovery has seen",
+        "recovery",
+        "        everything.log.settle()",
+        "        pass",
+        f"{_POWER}::test_every_state_after_a_kill[build]",
+    ),
+    _mutant(
+        "sync: deleted data before its sidecar goes",
+        "artifacts",
+        "        self.storage.settle(key)\n        beside",
+        "        beside",
+        f"{_POWER}::test_every_state[delete_table]",
+    ),
+    _mutant(
+        "sync: what a resumed copy finds",
+        "copy_root",
+        "            garbage.settle(target)\n",
+        "            pass\n",
+        f"{_POWER}::test_every_state_after_a_kill[copy]",
+    ),
+    _mutant(
+        "sync: what a repeated import finds",
+        "interop",
+        "                target.settle(new_key)\n",
+        "",
+        f"{_POWER}::test_every_state_after_a_kill[import]",
+    ),
+    _mutant(
+        "sync: what a repeated import leaves alone",
+        "interop",
+        "    if not names:\n        store.catalog.log.settle()",
+        "    if False:\n        store.catalog.log.settle()",
+        f"{_POWER}::test_every_state_after_a_kill[import]",
+    ),
+)
+
+COMMITS = (
+    _mutant(
+        "commit: a lost race is no success",
+        "log",
+        "                self._learn(state.version, error.found)\n            return False\n",
+        "                self._learn(state.version, error.found)\n            return True\n",
+        "tests/test_concurrency.py::test_a_lost_race_is_run_again",
+        fast=True,
+    ),
+    _mutant(
+        "commit: a lost race is judged again",
+        "log",
+        "                self._learn(state.version, error.found)\n            return False\n",
+        "                self._learn(state.version, error.found)\n"
+        "            head: Any = self._advance()\n"
+        "            old: Any = draft\n"
+        "            old.base, old.version = head, head.version + 1\n"
+        "            rows = {k: r._replace(seq=old.version) for k, r in old.changes.items()}\n"
+        "            old.changes = rows\n"
+        "            return self._append(draft)\n",
+        "tests/test_concurrency.py::test_rules_are_checked_again",
+    ),
+    _mutant(
+        "commit: a transaction that lost is a conflict",
+        "log",
+        "                if not self._append(draft):\n",
+        "                if not self._append(draft) and False:\n",
+        "tests/test_concurrency.py::test_a_transaction_that_lost_is_a_conflict",
+    ),
+    _mutant(
+        "commit: a lost answer is unknown",
+        "log",
+        "if not isinstance(error, AmbiguousError) and self._storage.size(key) is None:",
+        "if True:",
+        "tests/test_concurrency.py::test_a_lost_answer_is_unknown",
+    ),
+    _mutant(
+        "commit: an unconfirmed create is unknown",
+        "log",
+        "if not isinstance(error, AmbiguousError) and self._storage.size(key) is None:",
+        "if self._storage.size(key) is None:",
+        "tests/test_simulation.py::test_promises_hold",
+    ),
+    _mutant(
+        "commit: attempts are bounded",
+        "log",
+        "        for attempt in range(MAX_ATTEMPTS):\n",
+        "        for attempt in range(MAX_ATTEMPTS * 9):\n",
+        "tests/test_concurrency.py::test_a_race_is_lost_a_bounded_number_of_times",
+    ),
+    _mutant(
+        "commit: what was tried on a known state is judged on the newest one",
+        "log",
+        "            if writes_all or self._advance() is known:\n",
+        "            if True:\n",
+        "tests/test_simulation.py::test_promises_hold",
+    ),
+    _mutant(
+        "commit: a refused change leaves no trace",
+        "log",
+        "            self._codec.rollback(draft, mark)\n",
+        "",
+        "tests/test_concurrency.py::test_errors_reach_only_their_caller",
+    ),
+    _mutant(
+        "commit: what a dead writer left is made durable first",
+        "log",
+        "            if was_abandoned:\n",
+        "            if False:\n",
+        f"{_POWER}::test_every_state_after_a_kill[new_group]",
+    ),
+    _mutant(
+        "read: a retired version is no state",
+        "log",
+        '        if not data:\n            msg = f"version {version} was retired',
+        '        if False:\n            msg = f"version {version} was retired',
+        "tests/test_vacuum.py::test_old_versions_are_retired",
+    ),
+    _mutant(
+        "read: a manifest says which version it is",
+        "draft",
+        "        if header.version != version:\n",
+        "        if False:\n",
+        "tests/test_open.py::test_manifest_under_another_name",
+    ),
+    _mutant(
+        "commit: unknown keys are carried on",
+        "draft",
+        "            extra=draft.base.header.extra,\n",
+        "",
+        "tests/test_manifest.py::test_newer_metadata",
+    ),
+    _mutant(
+        "merge: not of segments that a vacuum may have taken",
+        "draft",
+        "        if len(present) != len(wanted) or self.base.header.retention.vacuumed > since:\n",
+        "        if len(present) != len(wanted):\n",
+        "tests/test_vacuum_races.py::test_paused_merge_never_lists_a_deleted_segment",
+    ),
+)
+
+FORMATS = (
+    _mutant(
+        "manifest: another format version is refused",
+        "manifest",
+        "        if found != FORMAT_VERSION:\n",
+        "        if False:\n",
+        "tests/test_manifest.py::test_other_format_version",
+        fast=True,
+    ),
+    _mutant(
+        "root: another format version is refused",
+        "root_format",
+        "    if version != FORMAT_VERSION:\n",
+        "    if False:\n",
+        "tests/test_open.py::test_newer_format",
+    ),
+    _mutant(
+        "root: an unfinished copy is not opened",
+        "root_format",
+        "    if found is not None and found.is_unfinished:\n",
+        "    if False:\n",
+        "tests/test_copy.py::test_nobody_opens_what_is_unfinished",
+    ),
+    _mutant(
+        "pages carry checksums that are checked",
+        "manifest",
+        "(source, read_dictionary=names, page_checksum_verification=True)",
+        "(source, read_dictionary=names)",
+        f"{_POWER}::test_every_torn_form_is_told",
+    ),
+    _mutant(
+        "segments are validated",
+        "manifest",
+        "values, offsets and codes are checked here.\n        table.validate(full=True)\n",
+        "values, offsets and codes are checked here.\n",
+        "tests/test_manifest.py::test_flipped_byte",
+    ),
+    _mutant(
+        "manifests are validated",
+        "manifest",
+        "        table = conform(file.read(use_threads=False))\n"
+        "        table.validate(full=True)\n",
+        "        table = conform(file.read(use_threads=False))\n",
+        "tests/test_manifest.py::test_flipped_byte",
+    ),
+    _mutant(
+        "a huge manifest is refused before it is decoded",
+        "manifest",
+        "    if len(data) > MAX_MANIFEST_BYTES:\n",
+        "    if False:\n",
+        "tests/test_manifest.py::test_huge_manifest",
+    ),
+    _mutant(
+        "merge: the newest row of a name wins",
+        "manifest",
+        '("seq", "descending")',
+        '("seq", "ascending")',
+        "tests/test_manifest.py::test_merge_runs",
+    ),
+    _mutant(
+        "merge: a tombstone stays while it hides something",
+        "manifest",
+        "    return min(outside) - 1 if outside else max(segment.max_seq for segment in merging)\n",
+        "    return max(segment.max_seq for segment in merging)\n",
+        "tests/test_manifest.py::test_dropped_tombstones_are_not_missed",
+    ),
+    _mutant(
+        "sidecar: another version is refused",
+        "materialization",
+        "    if value != MANIFEST_VERSION:\n",
+        "    if False:\n",
+        "tests/test_materialization.py::test_other_version",
+    ),
+    _mutant(
+        "cache: blocks have digests that are checked",
+        "cache_files",
+        "            if _digest(memoryview(data)[offset : offset + _BLOCK]) != digest:\n",
+        "            if False:\n",
+        "tests/test_cache_files.py::test_a_damaged_entry_is_never_believed",
+    ),
+    _mutant(
+        "cache: an entry belongs to its name",
+        "cache_files",
+        "            if _bind(name, self.length, self._digests) != bound:\n",
+        "            if False:\n",
+        "tests/test_cache_files.py::test_a_misplaced_file_is_a_miss",
+    ),
+    _mutant(
+        "cache: nobody else may write it",
+        "cache_files",
+        "            if found.st_uid != os.geteuid() or found.st_mode & 0o077:\n",
+        "            if False:\n",
+        "tests/test_cache_files.py::test_a_directory_that_is_not_private",
+    ),
+)
+
+RULES = (
+    _mutant(
+        "rows: a name is taken once",
+        "rules",
+        "    if draft.get(record.table_name) is not None:\n        raise taken(record.table_name)\n"
+        "    if record.derived_from",
+        "    if record.derived_from",
+        f"{_OPERATIONS}::test_name_is_taken",
+    ),
+    _mutant(
+        "rows: a name is taken once, in bulk",
+        "rules",
+        "        if draft.get(name) is not None:\n            raise taken(name)\n",
+        "        pass\n",
+        "tests/test_bulk.py::test_taken_name",
+    ),
+    _mutant(
+        "rows: a parent is visible",
+        "rules",
+        "        visible_row(draft, scope, record.derived_from)\n",
+        "        pass\n",
+        f"{_OPERATIONS}::test_parent_must_be_visible",
+    ),
+    _mutant(
+        "rows: a parent stays",
+        "rules",
+        "    if staying:\n",
+        "    if False:\n",
+        f"{_OPERATIONS}::test_delete_of_a_parent",
+    ),
+    _mutant(
+        "status: only legal moves",
+        "rules",
+        "    if not record.status.may_become(status):\n",
+        "    if False:\n",
+        f"{_OPERATIONS}::test_moves",
+    ),
+    _mutant(
+        "status: only a building row becomes ready",
+        "rules",
+        "    if record.status is not ResultTableStatus.BUILDING:\n        msg",
+        "    if False:\n        msg",
+        f"{_OPERATIONS}::test_promote_needs_a_building_row",
+    ),
+    _mutant(
+        "claim: one result is built once",
+        "rules",
+        "        if holds_key(row.record, wanted.key) and scope.sees(row.record.tenant_id):\n",
+        "        if False:\n",
+        "tests/test_reuse.py::test_one_of_many_threads_computes",
+    ),
+    _mutant(
+        "paths stay under the root",
+        "operations",
+        '(not _is_absolute(text) and ".." in parts)',
+        "False",
+        "tests/test_naming.py tests/test_store.py tests/test_operations.py -k 'root or path'",
+    ),
+    _mutant(
+        "names stay under the root",
+        "validation",
+        '    if "/" in text or "\\\\" in text or ".." in text or text.startswith("."):\n',
+        "    if False:\n",
+        "tests/test_validation.py::test_bad_table_names",
+        fast=True,
+    ),
+)
+
+TENANTS = (
+    _mutant(
+        "tenants: a row of another one is not seen",
+        "scope",
+        "        return self.admin or owner is None or owner == self.tenant\n",
+        "        return True\n",
+        "tests/test_scope.py::test_who_sees_what",
+    ),
+    _mutant(
+        "tenants: a row of another one is not deleted",
+        "scope",
+        "        return owner == self.tenant\n\n    @property",
+        "        return self.sees(owner)\n\n    @property",
+        "tests/test_scope.py::test_who_owns_what",
+    ),
+    _mutant(
+        "tenants: an unbound handle scans global rows only",
+        "scope",
+        "        if self.tenant is None:\n            return is_global\n",
+        "        if self.tenant is None:\n            return None\n",
+        "tests/test_scope.py::test_expression_equals_predicate",
+    ),
+    _mutant(
+        "tenants: every scan is filtered",
+        "reads",
+        "        (table if visible is None else table.filter(visible)).select(",
+        "        table.select(",
+        "tests/test_catalog.py::test_reads_are_scoped",
+    ),
+    _mutant(
+        "tenants: every list is filtered",
+        "reads",
+        "        if scope.sees(row.record.tenant_id):\n            damage",
+        "        if True:\n            damage",
+        "tests/test_catalog.py::test_reads_are_scoped",
+    ),
+    _mutant(
+        "tenants: a single row is looked at",
+        "reads",
+        "row is None or not scope.sees(row.record.tenant_id):\n            return None\n",
+        "row is None:\n            return None\n",
+        "tests/test_catalog.py::test_single_rows_are_scoped",
+    ),
+    _mutant(
+        "tenants: a write is of a visible row",
+        "rules",
+        "    if row is None or not scope.sees(row.record.tenant_id):\n        raise TableNotFound",
+        "    if row is None:\n        raise TableNotFound",
+        "tests/test_catalog.py::test_writes_are_scoped",
+    ),
+    _mutant(
+        "tenants: a delete is of an owned row",
+        "rules",
+        "    if not scope.owns(row.record.tenant_id):\n",
+        "    if False:\n",
+        f"{_OPERATIONS}::test_delete_visible_but_not_owned",
+    ),
+    _mutant(
+        "tenants: tags and vacuum are for the whole catalog",
+        "upkeep",
+        "        if not self.scope.is_catalog_wide:\n",
+        "        if False:\n",
+        "tests/test_tags.py::test_who_may_tag",
+    ),
+)
+
+BUILDS = (
+    Mutant(
+        "publish: the sidecar before the promotion",
+        "funnel",
+        (
+            Edit("        manifest = self._put_sidecar(record, manifest)\n", ""),
+            Edit(
+                "        self._written.pop(table_name, None)\n        return manifest\n",
+                "        self._written.pop(table_name, None)\n"
+                "        return self._put_sidecar(record, manifest)\n",
+            ),
+        ),
+        ("tests/test_funnel.py::test_publish_order",),
+    ),
+    _mutant(
+        "publish: another sidecar is never overwritten",
+        "funnel",
+        "            if earlier is None or _statement(earlier) != _statement(manifest):\n",
+        "            if earlier is None:\n",
+        "tests/test_funnel.py::test_other_sidecar_is_there",
+    ),
+    _mutant(
+        "publish: as many rows as said",
+        "funnel",
+        "        if artifact.rows != count:\n",
+        "        if False:\n",
+        "tests/test_funnel.py::test_wrong_row_count",
+    ),
+    _mutant(
+        "verify: the bytes are digested",
+        "artifacts",
+        "        bytes_alone = decide_verdict(sidecar, self.digest(record))\n",
+        "        bytes_alone = decide_verdict(sidecar, sidecar.artifact)\n",
+        "tests/test_store.py::test_damaged_data",
+    ),
+    _mutant(
+        "verify: the row and its sidecar agree",
+        "artifacts",
+        "        contradiction = disagreement(record, sidecar)\n",
+        "        contradiction = None\n",
+        "tests/test_store.py::test_row_against_sidecar",
+    ),
+    _mutant(
+        "lease: a running process lives",
+        "lease",
+        "        if _is_running(lease):\n",
+        "        if False:\n",
+        "tests/test_recovery.py::test_live_process",
+    ),
+    _mutant(
+        "lease: a process number may be used again",
+        "lease",
+        "        return _process_start(lease.pid) == lease.process_start\n",
+        "        return _process_start(lease.pid) is not None\n",
+        "tests/test_recovery.py::test_reused_process_number",
+    ),
+    _mutant(
+        "lease: on another host it lives until it expires",
+        "lease",
+        "    if now >= lease.expires_at:\n",
+        "    if True:\n",
+        "tests/test_recovery.py::test_other_host",
+    ),
+    _mutant(
+        "lease: a renewal counts",
+        "lease",
+        "        held = state.lease\n",
+        "        pass\n",
+        "tests/test_recovery.py::test_renewed_lease",
+    ),
+    _mutant(
+        "recovery: a row that went on is left alone",
+        "rules",
+        "    if row is None or row.record != seen:\n",
+        "    if row is None:\n",
+        "tests/test_recovery.py::test_a_build_that_goes_on_wins",
+    ),
+    _mutant(
+        "recovery: attested are these very bytes",
+        "recovery",
+        "    if artifacts.digest(record) != sidecar.artifact:\n",
+        "    if False:\n",
+        "tests/test_recovery.py::test_sidecar_of_other_bytes",
+    ),
+    _mutant(
+        "recovery: the row changes before bytes go",
+        "recovery",
+        "    if decision.sidecar is not None:\n",
+        "    if step is RecoveryStep.REAP:\n        artifacts.remove(record)\n"
+        "    if decision.sidecar is not None:\n",
+        "tests/test_recovery.py::test_a_build_that_goes_on_wins",
+        "tests/test_crash.py -k reap",
+    ),
+    _mutant(
+        "recovery: temporary files of live builds stay",
+        "recovery",
+        "        if name.endswith(TEMP_SUFFIX) and table not in in_use:\n",
+        "        if name.endswith(TEMP_SUFFIX):\n",
+        "tests/test_recovery.py::test_temporary_files_of_live_builds",
+    ),
+)
+
+VACUUM = (
+    _mutant(
+        "vacuum: a retired version keeps its name",
+        "vacuum",
+        '                    storage.replace(action.key, b"")\n',
+        "                    storage.delete(action.key)\n",
+        "tests/test_vacuum.py::test_version_names_are_never_free",
+        fast=True,
+    ),
+    _mutant(
+        "vacuum: its own version stops whoever stands on an earlier one",
+        "vacuum",
+        "        version = _commit(root.log, plan)  # 4\n",
+        "        version = plan.state.version\n",
+        "tests/test_vacuum_races.py::test_paused_writer",
+    ),
+    _mutant(
+        "vacuum: what came meanwhile is spared",
+        "vacuum",
+        "        _on_newest(root.log, lambda state: _spare_new(root, state, plan))  # 5\n",
+        "",
+        "tests/test_vacuum_races.py",
+    ),
+    _mutant(
+        "vacuum: what kept versions reach is spared",
+        "vacuum",
+        "    _spare(Reach(root, plan.stems), kept, plan)\n    return plan\n",
+        "    return plan\n",
+        "tests/test_vacuum.py",
+    ),
+    _mutant(
+        "vacuum: the grace",
+        "garbage",
+        "        return passed >= (self.grace + 1 if self.grace else 0)\n",
+        "        return True\n",
+        "tests/test_vacuum.py::test_the_grace_begins_when_the_next_version_is_committed",
+    ),
+    _mutant(
+        "vacuum: a live build's objects",
+        "vacuum",
+        "        if table not in building and age",
+        "        if age",
+        "tests/test_vacuum.py::test_live_build_is_left_alone",
+    ),
+    _mutant(
+        "vacuum: other programs' files",
+        "vacuum",
+        "        elif not garbage.is_own(storage, stem):\n",
+        "        elif False:\n",
+        "tests/test_vacuum.py::test_foreign_files_are_only_reported",
+    ),
+    _mutant(
+        "vacuum: results older than the catalog",
+        "vacuum",
+        "        if stem.oldest < born:\n",
+        "        if False:\n",
+        "tests/test_vacuum.py::test_results_older_than_the_catalog",
+    ),
+    _mutant(
+        "vacuum: tags",
+        "retention",
+        " or version >= self.floor or version in self.tags.values()\n",
+        " or version >= self.floor\n",
+        "tests/test_tags.py::test_vacuum_never_retires_a_tag",
+    ),
+    _mutant(
+        "vacuum: no tag on what is retired",
+        "retention",
+        "        if not self.keeps(version):\n",
+        "        if False:\n",
+        "tests/test_tags.py::test_no_such_version",
+        "tests/test_tags.py::test_tag_and_vacuum_never_both_win",
+    ),
+)
+
+BUCKETS = (
+    _mutant(
+        "bucket: a create is conditional",
+        "objects",
+        'self.fs.pipe_file(path, data, mode="create", timeout=patience.limit)',
+        "self.fs.pipe_file(path, data, timeout=patience.limit)",
+        "tests/test_objects.py -k 'test_create_is_exclusive and moto'",
+    ),
+    _mutant(
+        "bucket: a refused create is read back",
+        "objects",
+        "            if found == data:\n                return\n",
+        "",
+        "tests/test_simulation.py::test_promises_hold",
+    ),
+    _mutant(
+        "bucket: an unanswered create is unknown",
+        "objects",
+        "        if maybe_done:\n",
+        "        if False:\n",
+        "tests/test_simulation.py::test_promises_hold",
+    ),
+    _mutant(
+        "bucket: nothing empty is created",
+        "objects",
+        "        if not data:\n",
+        "        if False:\n",
+        "tests/test_objects.py -k moto",
+    ),
+    _mutant(
+        "bucket: a store is tried before it is written to",
+        "root_format",
+        "(known is None or storage.store not in known.stores)",
+        "False",
+        "tests/test_requests.py::test_a_bucket_is_tried_once",
+    ),
+)
+
+MUTANTS = (
+    *LOCAL,
+    *SYNCS,
+    *COMMITS,
+    *FORMATS,
+    *RULES,
+    *TENANTS,
+    *BUILDS,
+    *VACUUM,
+    *BUCKETS,
+)
