@@ -107,7 +107,8 @@ class Dialect(abc.ABC):
             *(os.environ.get(name) for name in self.endpoints),
             base.split("/", 1)[0],
         ]
-        return f"{self.scheme}:{hashlib.sha256(repr(parts).encode()).hexdigest()[:24]}"
+        public = store_options.without_keys(repr(parts))  # a key may be exchanged
+        return f"{self.scheme}:{hashlib.sha256(public.encode()).hexdigest()[:24]}"
 
     def connect(self, options: Mapping[str, Any]) -> Any:  # noqa: ANN401 - fsspec has no types
         """Return a new fsspec file system that caches no listing and knows of no versions.

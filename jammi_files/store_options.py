@@ -68,6 +68,11 @@ def without_secrets(text: str, secrets: Collection[str]) -> str:
     return text
 
 
+def without_keys(text: str) -> str:
+    """Return a text in which the connection strings of Azure hold no keys."""
+    return _SECRET_PART.sub("", text)
+
+
 def _secrets_in(options: Mapping[str, Any], *, all_of_them: bool = False) -> Iterator[str]:
     for name, value in options.items():
         is_secret = all_of_them or _SECRET.search(str(name)) is not None

@@ -288,6 +288,16 @@ def test_secrets_are_shown_nowhere(guarded):
     assert again.verify_materialization(name) == Match()
 
 
+def test_a_bucket_keeps_its_name_when_its_key_is_exchanged():
+    """What a root remembers of where creates are exclusive depends on the place, not on a key."""
+
+    def name(key, account="a"):
+        options = {"connection_string": f"AccountName={account};AccountKey={key};EndpointSuffix=x"}
+        return roots.open_storage("abfs://c/r", storage_options=options).store
+
+    assert name("b25l") == name("dHdv") != name("dHdv", "other")
+
+
 @pytest.mark.parametrize(
     "root", ["s3://key:secret@bucket/root", "gs://token@bucket/root", "abfs://c:secret@a/root"]
 )

@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import duckdb
 import pyarrow as pa
 import pytest
+from support import documents
+from support.documents import bare
 
 import jammi_files
-from jammi_files import fsck, lease, log, manifest, retention, root_format, rows, validation
+from jammi_files import (
+    fsck,
+    lease,
+    log,
+    manifest,
+    objects,
+    patience,
+    retention,
+    root_format,
+    rows,
+    segment,
+    validation,
+)
 from jammi_files.catalog import Catalog
+from jammi_files.dialects import DIALECTS
+from jammi_files.outcomes import Outcome, classify
 from jammi_files.recovery import RecoveryStep
 from jammi_files.schema import ResultTableStatus
 from jammi_files.scope import Scope, TenantId
@@ -26,27 +41,7 @@ TENANTS = {
 
 def table(first_column: str) -> list[list[str]]:
     """Return the cells of the table whose first heading is ``first_column``."""
-    lines = iter(TEXT.splitlines())
-    for line in lines:
-        if line.startswith(f"| {first_column} |"):
-            next(lines)
-            return [cells(row) for row in body(lines)]
-    raise AssertionError(first_column)
-
-
-def body(lines: Iterator[str]) -> Iterator[str]:
-    for line in lines:
-        if not line.startswith("|"):
-            return
-        yield line
-
-
-def cells(line: str) -> list[str]:
-    return [cell.strip() for cell in line.strip().strip("|").split(" | ")]
-
-
-def bare(cell: str) -> str:
-    return cell.strip("`")
+    return documents.table(TEXT, first_column)
 
 
 def test_columns() -> None:
@@ -60,7 +55,7 @@ def test_columns() -> None:
 
 def test_constants() -> None:
     """Every constant has the documented value."""
-    modules = (manifest, log, lease, validation, retention)
+    modules = (manifest, log, lease, validation, retention, segment, objects, patience)
     for name, value, _ in table("constant"):
         found = [getattr(module, bare(name)) for module in modules if hasattr(module, bare(name))]
         assert found == [int(value)], name
@@ -217,3 +212,41 @@ def test_metadata_fields() -> None:
     coded |= {*retention.Retention.__slots__}
     coded -= {"retention", "extra"}  # a group of fields, and those of a newer library
     assert named - {"host", "pid"} == coded
+
+
+class HttpError(OSError):
+    """An error that carries an answer as Azure's do."""
+
+    def __init__(self, status: int, code: str) -> None:
+        super().__init__("told")
+        self.status_code, self.error_code = status, code
+
+
+def test_answers_to_a_create() -> None:
+    """Every documented answer of a store is taken for what the table says."""
+    meanings = {}
+    for answer, meaning, _ in table("answer to a create"):
+        status, _, code = answer.partition(" ")
+        if status == "none":
+            meanings[answer] = (meaning, classify(TimeoutError()).value)
+        elif status != "200":
+            meanings[answer] = (meaning, classify(HttpError(int(status), bare(code))).value)
+    assert [answer for answer, (said, done) in meanings.items() if said != done] == []
+    assert {said for said, _ in meanings.values()} == {each.value for each in Outcome}
+
+
+def test_permissions() -> None:
+    """What is documented to be needed is what an error of that store asks for."""
+    documented = {store: f"{reading}, {writing}" for store, reading, writing in table("store")}
+    s3, gcs, azure = (DIALECTS[scheme].permissions for scheme in ("s3", "gs", "abfs"))
+    assert set(re.findall(r"s3:\w+", documented["S3"])) == set(re.findall(r"s3:\w+", s3))
+    for name in re.findall(r"storage.objects.(\w+)", documented["GCS"]):
+        assert re.search(rf"\b{name}\b", gcs)
+    assert documented["Azure"].split(", ")[1] in azure
+
+
+def test_releases_that_are_refused() -> None:
+    """The oldest releases of the clients are those that the text names."""
+    for dialect in DIALECTS.values():
+        for package, least in dialect.minimums.items():
+            assert re.search(rf"{package}[^.]*?before {'.'.join(map(str, least))}", TEXT)
