@@ -25,6 +25,7 @@ from jammi_files.errors import InvalidInputError, StorageError, TableNotFoundErr
 from jammi_files.fsck import Severity, fsck
 from jammi_files.jammi_db import CATALOG as JAMMI_CATALOG
 from jammi_files.materialization import Device, MaterializationEnv
+from jammi_files.repairs import repair
 from jammi_files.schema import InputAnchor, ResultTableRecord, ResultTableStatus
 from jammi_files.store import ResultStore, Verification, connect, verify_one
 from jammi_files.terminal import Block
@@ -141,11 +142,58 @@ def run_history(args: argparse.Namespace) -> Answer:
 
 
 def run_fsck(args: argparse.Namespace) -> Answer:
-    """Check the whole root."""
+    """Check the whole root, or mend it."""
+    if args.repair:
+        return _repair(args)
+    if args.dry_run or args.accept_loss or args.owner is not None:
+        raise InvalidInputError("--dry-run, --owner and --accept-loss belong to --repair")
     findings = fsck(_open(args, whole=True).catalog, deep=args.deep)
     ok = not any(finding.severity is Severity.ERROR for finding in findings)
     document = {"ok": ok, "deep": args.deep, "findings": [views.finding(each) for each in findings]}
-    return Answer(document, views.findings(findings), 0 if ok else 1)
+    return Answer(document | {"repair": None}, views.findings(findings), 0 if ok else 1)
+
+
+def _repair(args: argparse.Namespace) -> Answer:
+    if args.tenant is not None or args.deep:
+        raise InvalidInputError("--repair mends the whole root: leave out --tenant and --deep")
+    with terminal.progress("Reading", sys.stderr) as step:
+        report = repair(
+            args.root,
+            dry_run=args.dry_run,
+            owner=args.owner,
+            accept_loss=args.accept_loss,
+            progress=step,
+        )
+    findings = [views.finding(each) for each in report.remaining]
+    document = {"ok": report.ok, "deep": False, "findings": findings}
+    document["repair"] = views.repair_document(report)
+    return Answer(document, views.repaired(report), 0 if report.ok else 1)
+
+
+def run_vacuum(args: argparse.Namespace) -> Answer:
+    """Retire old versions and delete what no kept one needs."""
+    older_than = int(args.older_than) if args.older_than.isdecimal() else args.older_than
+    catalog = _open(args, whole=True).catalog
+    with terminal.progress("Removing", sys.stderr) as step:
+        report = catalog.vacuum(
+            older_than, keep_last=args.keep_last, dry_run=args.dry_run, progress=step
+        )
+    failed = any(action.error is not None for action in report.actions)
+    return Answer(views.vacuum_document(report), views.vacuumed(report), 1 if failed else 0)
+
+
+def run_tag(args: argparse.Namespace) -> Answer:
+    """Name a version, remove a name, or list them."""
+    catalog = _open(args, whole=True).catalog
+    if args.delete is not None and (args.name is not None or args.version is not None):
+        raise InvalidInputError("give a tag to set or one to --delete, not both")
+    if args.version is not None and args.name is None:
+        raise InvalidInputError("--version belongs to a tag: give its NAME")
+    if args.delete is not None:
+        catalog.untag(args.delete)
+    elif args.name is not None:
+        catalog.tag(args.name, args.version)
+    return Answer({"tags": catalog.tags()}, [views.tags(catalog.tags())])
 
 
 def run_export(args: argparse.Namespace) -> Answer:
@@ -185,6 +233,8 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], Answer]] = {
     "recover": run_recover,
     "history": run_history,
     "fsck": run_fsck,
+    "vacuum": run_vacuum,
+    "tag": run_tag,
     "export": run_export,
     "copy": run_copy,
 }

@@ -122,12 +122,47 @@ _FSCK = """\
 With --tenant only what that tenant sees is checked, else all rows and the catalog's own objects.
 Notices are what a crash may leave: harmless. Exit code 1: an error was found.
 
-example:
+With --repair the whole root is mended as far as that loses nothing: a lost catalog is made anew
+from the results, dead builds are ended. What loses something is done only with --accept-loss.
+Where a result does not say whose it is, --owner must.
+
+examples:
   jammi-files fsck --deep --root ./results
+  jammi-files fsck --repair --dry-run --root ./results
 
 json:
   ok, deep, findings[] of {severity, kind, subject, detail, remedy, repair}; remedy is repair,
-  recover, vacuum, restore, upgrade or report
+  recover, vacuum, restore, upgrade or report. repair (null without --repair): {dry_run, version,
+  actions[] of {step, subject, reason, loses}}; findings are then those that remain
+"""
+
+_VACUUM = """\
+Kept are the newest version, tagged ones, and all that were the newest less than --older-than ago.
+Versions before that are retired; segments, data and left-overs that no kept version needs are
+deleted. Safe beside readers and writers. Nothing is changed without --no-dry-run. Exit code 1:
+something could not be removed; the next vacuum tries again.
+
+examples:
+  jammi-files vacuum --root ./results
+  jammi-files vacuum --older-than 30d --keep-last 5 --no-dry-run --root ./results
+
+json:
+  dry_run, version (that it made, or null), floor (the oldest version kept without a tag),
+  versions_retired, objects_deleted, bytes_freed, actions[] and foreign[] of {key, kind, size,
+  reason, error}; foreign objects are only told
+"""
+
+_TAG = """\
+A tagged version is never retired by vacuum. Without NAME the tags are listed. Tags belong to the
+whole catalog, so --tenant may only list them.
+
+examples:
+  jammi-files tag release-7 --root ./results
+  jammi-files tag before-migration --version 41 --root ./results
+  jammi-files tag --delete release-6 --root ./results
+
+json:
+  tags: {name: version}
 """
 
 _EXPORT = """\
@@ -188,6 +223,8 @@ def make_parser() -> argparse.ArgumentParser:
     _add_recover(commands)
     _add_history(commands)
     _add_fsck(commands)
+    _add_vacuum(commands)
+    _add_tag(commands)
     _add_export(commands)
     _add_copy(commands)
     return parser
@@ -265,8 +302,34 @@ def _add_history(commands: _Commands) -> None:
 
 
 def _add_fsck(commands: _Commands) -> None:
-    command = _add(commands, "fsck", "check a whole root; change nothing", _FSCK)
+    command = _add(commands, "fsck", "check a whole root, or mend it", _FSCK)
     command.add_argument("--deep", action="store_true", help="digest every data object")
+    command.add_argument("--repair", action="store_true", help="mend what loses nothing")
+    plan = "with --repair: only say what would be done"
+    command.add_argument("--dry-run", action="store_true", help=plan)
+    owner = "with --repair: whose the results are that do not say it"
+    command.add_argument("--owner", metavar="UUID|global", help=owner)
+    loss = "with --repair: go back to what is readable, and give up the rest"
+    command.add_argument("--accept-loss", action="store_true", help=loss)
+
+
+def _add_vacuum(commands: _Commands) -> None:
+    command = _add(commands, "vacuum", "retire old versions, delete what nothing needs", _VACUUM)
+    age = "grace: seconds, or e.g. 12h, 7d, 2w (default: %(default)s)"
+    command.add_argument("--older-than", metavar="AGE", default="7d", help=age)
+    last = "keep the newest N versions, however old (default: %(default)s)"
+    command.add_argument("--keep-last", metavar="N", type=int, default=1, help=last)
+    dry = "only say what would be done (default)"
+    action = argparse.BooleanOptionalAction
+    command.add_argument("--dry-run", action=action, default=True, help=dry)
+
+
+def _add_tag(commands: _Commands) -> None:
+    command = _add(commands, "tag", "name versions that vacuum must keep", _TAG)
+    command.add_argument("name", metavar="NAME", nargs="?", help="the tag")
+    version = "the version that it names (default: the newest)"
+    command.add_argument("--version", metavar="N", type=int, help=version)
+    command.add_argument("--delete", metavar="NAME", help="remove this tag")
 
 
 def _add_export(commands: _Commands) -> None:

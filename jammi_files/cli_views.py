@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -13,9 +14,11 @@ from jammi_files.history import CommitInfo
 from jammi_files.lineage import LineageEdge
 from jammi_files.materialization import MatchWithUnpinnedInputs, Mismatch
 from jammi_files.recovery import RecoveryReport
+from jammi_files.repairs import RepairReport
 from jammi_files.schema import ResultTableRecord
 from jammi_files.store import ResultStore, Verification
 from jammi_files.terminal import Block, Table
+from jammi_files.vacuum import VacuumReport
 
 _NAMED = 3
 _UNJUDGED: dict[str, Any] = {
@@ -174,6 +177,64 @@ def findings(found: Sequence[fsck.Finding]) -> list[Block]:
     errors = sum(each.severity is fsck.Severity.ERROR for each in found)
     counts = f"errors: {errors}, notices: {len(found) - errors}"
     return [Table([column.upper() for column in columns], lines), counts]
+
+
+def repair_document(report: RepairReport) -> dict[str, Any]:
+    """Return what a repair did, or would do."""
+    actions = [dataclasses.asdict(action) for action in report.actions]
+    return {"dry_run": report.dry_run, "version": report.version, "actions": actions}
+
+
+def repaired(report: RepairReport) -> list[Block]:
+    """Return what a repair did, or would do, and what remains."""
+    lines = [[str(each.step), each.reason, each.subject] for each in report.actions]
+    view: list[Block] = ["Nothing to mend."]
+    if lines:
+        view = [Table(["STEP", "REASON", "TABLE OR OBJECT"], lines)]
+    view += [f"given up: {each.loses}" for each in report.actions if each.loses]
+    if report.dry_run:
+        return [*view, "Nothing was changed: --dry-run."]
+    return [*view, "", *findings(report.remaining)]
+
+
+def vacuum_document(report: VacuumReport) -> dict[str, Any]:
+    """Return what a vacuum removed, or would remove, and what it leaves alone."""
+    names = ("dry_run", "version", "floor", "versions_retired", "objects_deleted", "bytes_freed")
+    document = {name: getattr(report, name) for name in names}
+    for name in ("actions", "foreign"):
+        document[name] = [dataclasses.asdict(action) for action in getattr(report, name)]
+    return document
+
+
+def vacuumed(report: VacuumReport) -> list[Block]:
+    """Return the same for people: counts, and by name only what needs a look."""
+    counts = Counter(str(action.kind) for action in report.done)
+    sizes: Counter[str] = Counter()
+    for action in report.done:
+        sizes[str(action.kind)] += action.size
+    failed = [each for each in report.actions if each.error is not None]
+    tables = [
+        Table(
+            ["KIND", "OBJECTS", "BYTES"], [[k, str(n), str(sizes[k])] for k, n in counts.items()]
+        ),
+        Table(["ERROR", "OBJECT"], [[str(each.error), each.key] for each in failed]),
+        Table(["LEFT ALONE BECAUSE", "OBJECT"], [[e.reason, e.key] for e in report.foreign]),
+    ]
+    view: list[Block] = []
+    for table in tables:
+        view += [table, ""] if table.rows else []
+    total = (
+        f"{report.versions_retired} versions retired, {report.objects_deleted} objects deleted, "
+        f"{report.bytes_freed} bytes freed"
+    )
+    view.append(total if report.actions else "Nothing to remove.")
+    return [*view, "Nothing was changed: --no-dry-run does it."] if report.dry_run else view
+
+
+def tags(found: Mapping[str, int]) -> Block:
+    """Return tags and their versions."""
+    lines = [[str(version), name] for name, version in found.items()]
+    return Table(["VERSION", "TAG"], lines) if lines else "No tags."
 
 
 def remarks(found: Sequence[interop.TableFinding], heading: str) -> list[Block]:

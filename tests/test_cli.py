@@ -40,6 +40,8 @@ READING = (
     ["recover"],
     ["history"],
     ["fsck"],
+    ["vacuum"],
+    ["tag"],
     ["export", "unused"],
 )
 HOSTILE = "a\x1b[31mred\n\x9b2Jnext\u202elanes\x07"
@@ -517,6 +519,78 @@ def test_fsck_exits_by_severity(run, ask, store, root):
     assert "errors: 1, notices: 1" in run("fsck", "--deep")[1]
 
 
+def test_fsck_mends(run, ask, store, root):
+    """`--repair` makes a lost catalog anew; `--dry-run` only says so; an owner is never guessed."""
+    name = build(store)
+    shutil.rmtree(root / "_catalog")
+    plan = ask("fsck", "--repair", "--dry-run")
+    assert (plan["ok"], plan["findings"], plan["repair"]["dry_run"]) == (True, [], True)
+    steps = [(each["step"], each["subject"]) for each in plan["repair"]["actions"]]
+    assert steps == [("format", "_catalog/format.json"), ("adopt", name)]
+    assert not (root / "_catalog").exists()
+    code, out, _ = run("fsck", "--repair")
+    assert code == 0
+    assert "No findings." in out
+    assert ask("verify")["ok"] is True
+    assert ask("fsck", "--repair")["repair"] == {"dry_run": False, "version": None, "actions": []}
+
+
+def test_fsck_falls_back_only_with_consent(run, ask, store, root):
+    """A damaged newest version is exit code 3 that names the object; `--accept-loss` goes on."""
+    build(store)
+    newest = max((root / "_catalog" / "manifest").rglob("*.parquet"))
+    newest.write_bytes(b"PAR1 damaged")
+    code, _, err = run("fsck", "--repair")
+    assert (code, newest.name in one_line(err)) == (3, True)
+    document = ask("fsck", "--repair", "--accept-loss", code=1)
+    assert document["repair"]["version"] == 3
+    assert newest.name in document["repair"]["actions"][0]["loses"]
+    assert [each["remedy"] for each in document["findings"]] == ["vacuum"]
+    for wrong in (["--owner", "global"], ["--dry-run"], ["--repair", "--deep"]):
+        assert run("fsck", *wrong)[0] == 2
+    assert run("fsck", "--repair", "--tenant", TENANT_A)[0] == 2
+
+
+def test_vacuum(run, ask, store, root):
+    """Without `--no-dry-run` nothing changes; with it versions go, and foreign files never do."""
+    for _ in range(3):
+        build(store)
+    (root / "notes.txt").write_text("mine")
+    plan = ask("vacuum", "--older-than", "0")
+    assert (plan["dry_run"], plan["version"], plan["versions_retired"]) == (True, None, 5)
+    before = listing(root)
+    code, out, _ = run("vacuum", "--older-than", "0s")
+    assert code == 0
+    assert "5 versions retired, 0 objects deleted" in out
+    assert "Nothing was changed" in out
+    assert "notes.txt" in out
+    assert listing(root) == before
+    done = ask("vacuum", "--older-than", "0", "--keep-last", "2", "--no-dry-run")
+    assert (done["version"], done["floor"], done["versions_retired"]) == (7, 5, 4)
+    assert [each["key"] for each in done["foreign"]] == ["notes.txt"]
+    assert ask("vacuum", "--older-than", "30d", "--no-dry-run")["actions"] == []
+    assert run("vacuum", "--older-than", "soon")[0] == 2
+    assert run("vacuum", "--keep-last", "0")[0] == 2
+    assert run("vacuum", "--tenant", TENANT_A)[0] == 3
+
+
+def test_tags(run, ask, store):
+    """A tag names the newest version or the one that is given, and is removed by its name."""
+    build(store)
+    assert ask("tag")["tags"] == {}
+    assert run("tag")[1] == "No tags.\n"
+    assert ask("tag", "release 1")["tags"] == {"release 1": 2}
+    assert ask("tag", "first", "--version", "1")["tags"] == {"first": 1, "release 1": 2}
+    assert "release 1" in run("tag")[1]
+    assert ask("tag", "--delete", "first")["tags"] == {"release 1": 2}
+    assert run("tag", "release 1", "--version", "1")[0] == 3
+    assert run("tag", "--delete", "gone")[0] == 3
+    for wrong in (["a", "--delete", "b"], ["--version", "1"], [""]):
+        assert run("tag", *wrong)[0] == 2
+    assert ask("tag", "--tenant", TENANT_A)["tags"] == {"release 1": 2}
+    assert run("tag", "mine", "--tenant", TENANT_A)[0] == 3
+
+
 # --- the root, usage, exit codes ---------------------------------------------------------------
 
 
@@ -552,7 +626,8 @@ def test_reading_commands_write_nothing(run, store, root):
     """Listing, showing, verifying and checking leave every file as it was."""
     name = build(store)
     before = listing(root)
-    for argv in (["ls"], ["show", name], ["verify"], ["history"], ["fsck"], ["recover"]):
+    looks = (["ls"], ["show", name], ["verify"], ["history"], ["fsck"], ["recover"])
+    for argv in (*looks, ["vacuum"], ["tag"], ["fsck", "--repair", "--dry-run"]):
         assert run(*argv)[0] == 0
     assert listing(root) == before
 
