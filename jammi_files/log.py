@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import random
 import re
 import threading
 import time
@@ -28,6 +27,7 @@ from jammi_files.errors import (
 )
 from jammi_files.group_commit import CommitQueue, Ticket
 from jammi_files.storage import AmbiguousError, ObjectExistsError, Storage, nested_use
+from jammi_files.turns import LockedPace, Pace, Turns
 
 PREFIX = "_catalog/manifest"
 GROUP = 1000
@@ -90,6 +90,7 @@ class Log(Generic[S, D]):
         self._checked_at = float("-inf")
         self._transaction_thread: int | None = None
         self._listed: list[int] = []
+        self._pace: Pace = LockedPace() if storage.is_locked else Turns(self)
         self.forget_threads()
         _LOGS.add(self)
 
@@ -98,6 +99,13 @@ class Log(Generic[S, D]):
         self._queue = CommitQueue()
         self._mutex = threading.Lock()
         self._transaction_thread = None
+
+    def reach(self, version: int) -> bool:
+        """Move on to a version if it exists: one question."""
+        data = self._storage.peek(key_of(version))
+        if data is not None:
+            self._learn(version, data)
+        return data is not None
 
     def list_groups(self) -> None:
         """List the groups ahead of the first `head`, which saves it a round trip."""
@@ -194,6 +202,7 @@ class Log(Generic[S, D]):
         """
         if self._transaction_thread == threading.get_ident():
             raise nested_use()
+        self._pace.wait(time.monotonic() + MAX_SECONDS)
         with self.writing():
             self._transaction_thread = threading.get_ident()
             try:
@@ -206,33 +215,27 @@ class Log(Generic[S, D]):
                 self._transaction_thread = None
 
     def _commit_batch(self, ticket: Ticket) -> None:
-        deadline = time.monotonic() + MAX_SECONDS
-        latency = 0.001
-        for attempt in range(MAX_ATTEMPTS):
-            started = time.monotonic()
-            with self._locked(ticket):
+        deadline, losses = time.monotonic() + MAX_SECONDS, 0
+        while losses < MAX_ATTEMPTS and (losses == 0 or time.monotonic() < deadline):
+            with self._locked(ticket, deadline):
                 # Only now: all who came while others held the lock share it.
                 self._queue.take(ticket)
-                if self._try(ticket.batch, attempt):
+                if self._try(ticket.batch):
                     for each in ticket.batch:
                         each.answered = True
                     return
-            latency = min(1.0, max(latency, time.monotonic() - started))
-            if time.monotonic() > deadline:
-                break
-            if attempt or self._storage.is_locked:  # else the winner's version is known: try on
-                time.sleep(random.uniform(0, min(4.0, latency * 2**attempt)))  # noqa: S311 - jitter
-        msg = f"other writers won {attempt + 1} times in a row; nothing was applied, retry safely"
+            losses += 1
+        msg = f"other writers won {losses} times in a row; nothing was applied, retry safely"
         raise ConflictError(msg)
 
-    def _try(self, batch: list[Ticket], attempt: int) -> bool:
+    def _try(self, batch: list[Ticket]) -> bool:
         """Apply a batch and append it; False if it has to be done again.
 
         So it is also where vacuum has deleted what the attempt stood on: it was not the newest.
         """
         stood_on = self._head.version
         try:
-            draft = self._apply_all(batch, attempt)
+            draft = self._apply_all(batch)
             retired = any(isinstance(each.error, VersionNotFoundError) for each in batch)
             if retired and self._advance().version > stood_on:
                 return False
@@ -242,13 +245,13 @@ class Log(Generic[S, D]):
                 return False
             raise
 
-    def _apply_all(self, batch: list[Ticket], attempt: int) -> D:
+    def _apply_all(self, batch: list[Ticket]) -> D:
         """Apply a batch to the newest state.
 
         Without a lock between processes the newest state known is tried first, as creating the
         next version proves it to be the newest; whatever writes nothing has no such proof.
         """
-        if not self._storage.is_locked and self._head.version and attempt < 2:
+        if not self._storage.is_locked and self._head.version:
             known = self._head
             draft = self._apply_to(known, batch)
             writes_all = self._codec.is_changed(draft) and not any(each.error for each in batch)
@@ -264,10 +267,11 @@ class Log(Generic[S, D]):
         return draft
 
     @contextlib.contextmanager
-    def _locked(self, ticket: Ticket) -> Iterator[None]:
-        """Hold the writers' lock; an error of the lock is everybody's who waits for it."""
+    def _locked(self, ticket: Ticket, deadline: float) -> Iterator[None]:
+        """Wait for the time to try, hold the lock; an error of either is everybody's who waits."""
         with contextlib.ExitStack() as stack:
             try:
+                self._pace.wait(deadline)
                 stack.enter_context(self.writing())
             except Exception:
                 self._queue.take(ticket)
@@ -290,19 +294,29 @@ class Log(Generic[S, D]):
             return True
         data, state = encoded
         key = key_of(state.version)
+        started = time.monotonic()
         try:
             self._storage.create(key, data)
         except FileExistsError as error:
+            self._pace.lost(time.monotonic() - started)
             if isinstance(error, ObjectExistsError):
                 self._learn(state.version, error.found)
             return False
         except StorageError as error:
-            if not isinstance(error, AmbiguousError) and self._storage.size(key) is None:
+            if not isinstance(error, AmbiguousError) and self._is_absent(key):
                 raise
             msg = f"version {state.version} may have been committed: {error}"
             raise CommitUnknownError(msg, state.commit_id) from error
+        self._pace.won(time.monotonic() - started)
         self._adopt(state)
         return True
+
+    def _is_absent(self, key: str) -> bool:
+        """Say whether there is certainly no such object."""
+        try:
+            return self._storage.size(key) is None
+        except StorageError:
+            return False
 
     def _learn(self, version: int, winner: bytes) -> None:
         """Take over the version that another writer made, or that vacuum retired meanwhile."""
@@ -324,7 +338,7 @@ class Log(Generic[S, D]):
                 break
             number, data = number + 1, next_data
         else:
-            newest = self._newest(number)
+            newest = self.newest(number)
             data = data if newest == number else None
             number = newest
         if number == head.version:
@@ -337,7 +351,7 @@ class Log(Generic[S, D]):
             try:
                 return number, data or self.read(number)
             except VersionNotFoundError:  # retired since it was found, so a newer one exists
-                newer = self._newest(number)
+                newer = self.newest(number)
                 if newer == number:
                     msg = f"{key_of(number)} is the newest version and empty; run fsck"
                     raise FormatError(msg) from None
@@ -349,7 +363,7 @@ class Log(Generic[S, D]):
                 self._head = state
             return self._head
 
-    def _newest(self, at_least: int = 0) -> int:
+    def newest(self, at_least: int = 0) -> int:
         """Find the newest version by listing: the group of a known one, then the last groups."""
         if at_least:
             newest = max(self._versions_in(at_least // GROUP), default=at_least)
@@ -363,7 +377,7 @@ class Log(Generic[S, D]):
             if numbers:
                 newest = max(numbers[-1], at_least)
                 if listed and newest % GROUP == GROUP - 1:
-                    return self._newest(newest)  # a group may have been begun since the listing
+                    return self.newest(newest)  # a group may have been begun since the listing
                 return newest
         return at_least
 

@@ -137,16 +137,18 @@ class ObjectStorage(Storage):
                 failure, outcome = error, self._outcome(error)
             else:
                 return
-            if outcome in (Outcome.REFUSED, Outcome.MISSING) and not maybe_done:
-                raise self._refused("create", key, failure) from failure
             # Taken, and nobody can read by whom: it may be this very request, sent again.
             maybe_done = maybe_done or outcome in (Outcome.UNKNOWN, Outcome.TAKEN)
-            found = None if outcome is Outcome.BUSY else self._found(key)
+            refused = outcome in (Outcome.REFUSED, Outcome.MISSING) and not maybe_done
+            if outcome is Outcome.BUSY and patience.wait():
+                continue
+            # Also what was refused: the client may have sent it before, and lost that answer.
+            found = self._found(key)
             if found == data:
                 return
-            if found is not None:
+            if found is not None and not refused:
                 raise ObjectExistsError(self.url(key), found)
-            if not patience.wait():
+            if refused or outcome is Outcome.BUSY or not patience.wait():
                 break
         if maybe_done:
             msg = f"whether '{self.url(key)}' was created is not known: {self._words(failure)}"

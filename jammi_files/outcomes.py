@@ -52,6 +52,7 @@ _LOST = frozenset({"InternalError", "OperationTimedOut", "RequestTimeout", "Serv
 _BY_STATUS = {
     408: Outcome.UNKNOWN,
     409: Outcome.BUSY,  # S3: a conditional request met another one; nothing was written
+    501: Outcome.REFUSED,  # a store that does not know conditional requests
 }
 _MISTAKES = (TypeError, ValueError, AttributeError, NotImplementedError, ImportError)
 """What a backend raises about its arguments or itself, before or instead of a request."""
@@ -66,6 +67,9 @@ _NO_CREDENTIALS = frozenset(
         "ParamValidationError",
         "PartialCredentialsError",
         "ProfileNotFound",
+        "RefreshError",
+        "SSOError",
+        "TokenRetrievalError",
     }
 )
 
@@ -84,7 +88,7 @@ def classify(error: BaseException) -> Outcome:
         return Outcome.TAKEN
     if isinstance(error, FileNotFoundError) or status == 404:
         return Outcome.MISSING
-    return _BY_STATUS.get(status, Outcome.REFUSED if 400 <= status < 500 else Outcome.UNKNOWN)
+    return _BY_STATUS.get(status, Outcome.REFUSED if 300 <= status < 500 else Outcome.UNKNOWN)
 
 
 def is_denied(error: BaseException) -> bool:
@@ -93,7 +97,7 @@ def is_denied(error: BaseException) -> bool:
         return True
     return any(
         isinstance(each, PermissionError)
-        or type(each).__name__ in _NO_CREDENTIALS
+        or any(kind.__name__ in _NO_CREDENTIALS for kind in type(each).__mro__)
         or (isinstance(each, OSError) and str(each).startswith("Forbidden"))
         for each in _causes(error)
     )

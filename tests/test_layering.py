@@ -51,6 +51,7 @@ LAYERS = [
     (
         "log",
         "group_commit",
+        "turns",
         "lease",
         "roots",
         "object_cache",
