@@ -140,7 +140,7 @@ class Artifacts:
                 raise FormatError(f"'{storage.url(key)}' is no Parquet file: {error}") from error
 
     def measure(self, record: ResultTableRecord) -> Artifact:
-        """Read a data object that another program wrote.
+        """Read a data object that another program wrote, and make it durable.
 
         Raises:
             StateError: there is none: write it before the result is finalized (`B088`).
@@ -153,7 +153,9 @@ class Artifacts:
                 f"Result table '{record.table_name}' has no data object at "
                 f"'{storage.url(key)}'; write it before finalizing"
             )
-        return Artifact(digest, size, self.count_rows(record))
+        artifact = Artifact(digest, size, self.count_rows(record))
+        self.settle(record)
+        return artifact
 
     def verify(self, record: ResultTableRecord, expected_definition: str | None) -> Verdict:
         """Judge a result: sidecar, bytes, catalog row, definition, in order (`B220` to `B231`).

@@ -143,7 +143,6 @@ class Funnel:
         artifact = self._written.get(table_name)
         if artifact is None or not self._artifacts.still_holds(record, artifact):
             artifact = self._artifacts.measure(record)
-            self._artifacts.settle(record)
         if artifact.rows != count:
             raise InvalidInputError(
                 f"row_count is {count}, but the data of '{table_name}' has {artifact.rows} rows"
@@ -380,7 +379,7 @@ class Funnel:
             self.storage.create(key, manifest.to_json_bytes())
         except FileExistsError:
             earlier = self._artifacts.read_sidecar(record)
-            if earlier is None or _statement(earlier) != _statement(manifest):
+            if earlier is None or earlier.statement != manifest.statement:
                 raise AlreadyExistsError(
                     f"'{self.storage.url(key)}' attests something else; it is never overwritten"
                 ) from None
@@ -396,7 +395,3 @@ class Funnel:
         # Only a row that is still building: a promote that was cut off may have been committed.
         record = self.catalog.fail_unchanged(self._building(table_name), text)
         self._artifacts.remove(record)
-
-
-def _statement(manifest: MaterializationManifest) -> tuple[object, ...]:
-    return manifest.artifact, manifest.definition_hash, manifest.input_anchors

@@ -239,6 +239,11 @@ class MaterializationManifest(Described):
         return hashlib.sha256(canonical_json(self.descriptor.to_dict())).hexdigest()
 
     @property
+    def statement(self) -> tuple[str, str, tuple[InputAnchor, ...]]:
+        """What is attested of which bytes, whoever said so and when."""
+        return self.artifact, self.definition_hash, self.input_anchors
+
+    @property
     def unpinned_inputs(self) -> tuple[str, ...]:
         """The sources of the anchors that pin nothing, in producer order (`B217`)."""
         return tuple(anchor.source for anchor in self.input_anchors if not anchor.is_pinned)

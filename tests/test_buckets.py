@@ -118,10 +118,12 @@ def test_a_proved_store_is_not_proved_again(server):
     assert seen.count(key=root_format.PROBES) > 1
 
 
-def _race(storage):
+def _race(server):
     """Commit once between another commit's look and its create; return what is there of both."""
-    Catalog(storage).create_result_table(**row("first"))
-    rival = Catalog(storage)
+    url, options = server.root()
+    rival = open_bucket(url, options)
+    rival.create_result_table(**row("first"))
+    storage = open_bucket(url, options).storage
     struck = []
 
     def strike(moment, kind, key):
@@ -137,11 +139,11 @@ def _race(storage):
 @pytest.mark.parametrize("server", HONEST, indirect=True)
 def test_a_race_loses_nothing(server):
     """`B278`: both commits were acknowledged, both are there."""
-    assert _race(BucketRoots(server).new()) == {"rival", "mine"}
+    assert _race(server) == {"rival", "mine"}
 
 
 @pytest.mark.parametrize("server", CARELESS, indirect=True)
 def test_the_same_race_loses_an_update_where_conditions_are_ignored(server, monkeypatch):
     """What the proof is for: without it the rival's commit is acknowledged, and gone."""
     monkeypatch.setattr(root_format, "_prove_exclusive_create", lambda _: None)
-    assert _race(BucketRoots(server).new()) == {"mine"}
+    assert _race(server) == {"mine"}

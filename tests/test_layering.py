@@ -50,6 +50,7 @@ LAYERS = [
     ("draft", "snapshot", "segment", "manifest", "retention", "rows"),
     (
         "log",
+        "codec",
         "group_commit",
         "turns",
         "lease",

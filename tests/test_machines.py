@@ -18,7 +18,7 @@ from jammi_files.recovery import RecoveryStep
 from jammi_files.roots import open_storage
 from jammi_files.store import ResultStore
 
-LEASE = 2.0  # seconds
+LEASE = 4.0  # seconds
 SIDECAR = ".materialization.json"
 
 
@@ -39,6 +39,7 @@ def recover_when_dead(line, url, options):
     """Recover again and again until there is something to do; return it and what came before."""
     store, vain = connect(url, storage_options=options), 0
     line.say("ready")
+    line.wait()
     while not (report := store.recover()):
         vain += 1
         time.sleep(0.05)
@@ -91,15 +92,13 @@ def test_a_build_that_dies_on_another_machine(server, tmp_path, step, end, state
     first, second, third = (Machine(name, tmp_path, LEASE) for name in ("one", "two", "three"))
     with (
         running(third, read_all_along, url, options) as reader,
-        running(first, build_and_stop, url, options, step) as builder,
+        running(second, recover_when_dead, url, options) as recoverer,
     ):
-        assert reader.hear() == "ready"
-        whole = builder.hear()
-        cut_off = builder.hear()
-        with running(second, recover_when_dead, url, options) as recoverer:
-            assert recoverer.hear() == "ready"
-            builder.kill()
-            actions, vain = recoverer.hear()
+        assert (reader.hear(), recoverer.hear()) == ("ready", "ready")
+        with running(first, build_and_stop, url, options, step) as builder:
+            whole, cut_off = builder.hear(), builder.hear()
+        recoverer.say("the other one is killed")
+        actions, vain = recoverer.hear()
         reader.say("enough")
         seen = reader.hear()
     assert (cut_off, end) in actions
@@ -126,6 +125,7 @@ def test_a_machine_comes_back_after_its_build_was_ended(server, tmp_path):
         cut_off = builder.hear()
         with running(second, recover_when_dead, url, options) as recoverer:
             recoverer.hear()
+            recoverer.say("the other one stands still")
             actions, _ = recoverer.hear()
         assert (cut_off, RecoveryStep.QUARANTINE) in actions
         builder.say("go on")
