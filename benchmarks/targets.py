@@ -1,0 +1,105 @@
+"""What the benchmarks are to show, as data: each line is judged on the figures of one run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Literal, NamedTuple
+
+from benchmarks.harness import Measurement, Timing
+
+OURS = "jammi_files"
+FLOOR = "floor"
+MILLION = 1_000_000
+
+
+class Target(NamedTuple):
+    """A bound on our p50 of ``work`` against what ``against`` took for the same work.
+
+    ``faster``: theirs / ours is at least ``bound``. ``within``: ours / theirs is at most ``bound``.
+    ``below``: ours itself is at most ``bound``, in the unit of the measurement. ``rows`` limits it
+    to one number of rows. ``other`` names another work, ``other_rows`` other rows to compare with,
+    ``percentile`` another one than p50 of ours.
+    """
+
+    work: str
+    relation: Literal["faster", "within", "below"]
+    bound: float
+    against: str = ""
+    rows: int | None = None
+    other: str | None = None
+    other_rows: int | None = None
+    percentile: str = "p50"
+
+
+class Verdict(NamedTuple):
+    """A target judged at one number of rows; ``figure`` is the ratio, or our value if `below`."""
+
+    target: Target
+    rows: int
+    ours: Timing
+    theirs: Timing | None
+    figure: float
+    is_met: bool
+
+
+TARGETS = (
+    Target("create one row, durable", "within", 2.5, FLOOR),
+    Target("create one row, durable", "within", 1.3, OURS, rows=MILLION, other_rows=1000),
+    Target("create one row, durable", "faster", 1, "duckdb"),
+    Target("create one row, not synced", "faster", 1, "lance"),
+    Target("create one row, not synced", "faster", 8, "deltalake"),
+    Target("create one row, not synced", "faster", 20, "pyiceberg"),
+    Target("promote one row, not synced", "faster", 15, "lance"),
+    Target("promote one row, not synced", "faster", 50, "deltalake"),
+    Target("promote one row, not synced", "faster", 200, "pyiceberg"),
+    Target("256 threads, a row", "faster", 10, OURS, other="one thread, a row"),
+    Target("create 100,000 rows in one commit", "faster", 10, "sqlite3"),
+    Target("whole cycle of a result", "faster", 1, "jammi-ai"),
+    Target("get by name", "faster", 5, "sqlite3"),
+    Target("find by definition hash", "faster", 4, "sqlite3"),
+    Target("find by source, task, model", "faster", 4, "sqlite3"),
+    Target("newest ready embedding", "faster", 4, "sqlite3"),
+    Target("find by definition hash", "faster", 4, "jammi-db indexes", rows=MILLION),
+    Target("find by source, task, model", "faster", 1000, "jammi-db indexes", rows=MILLION),
+    Target("newest ready embedding", "faster", 10_000, "jammi-db indexes", rows=MILLION),
+    Target("all ready rows into Arrow", "faster", 5, "sqlite3"),
+    Target("all ready rows into Arrow", "within", 2, "pyarrow"),
+    Target("cold open and one get", "below", 30_000, rows=MILLION),
+    Target("import", "within", 1.3, "pyarrow + fsspec"),
+    Target("memory of a row, loaded", "below", 700, rows=MILLION),
+    Target("memory of a row, all indexes", "below", 300, rows=MILLION),
+    Target("8 processes, a row", "faster", 0.75, OURS, other="one process, a row"),
+    Target(
+        "one commit of 8 processes", "within", 50, OURS, other="one commit of 8 processes",
+        percentile="p99",
+    ),
+    Target("refresh, 100 behind", "within", 1.5, OURS, other="refresh, 1 behind"),
+    Target("refresh, 1000 behind", "within", 1.5, OURS, other="refresh, 1 behind"),
+)  # fmt: skip
+
+
+def judge(found: Sequence[Measurement]) -> Iterator[Verdict]:
+    """Judge every target that the measurements speak of."""
+    by_point = {(each.work, each.rows, each.who): each.timing for each in found}
+    for target in TARGETS:
+        for (work, rows, who), ours in by_point.items():
+            if (work, who) != (target.work, OURS) or target.rows not in (None, rows):
+                continue
+            theirs = None
+            if target.relation != "below":
+                at = rows if target.other_rows is None else target.other_rows
+                theirs = by_point.get((target.other or work, at, target.against))
+                if theirs is None:
+                    continue
+            yield _verdict(target, rows, ours, theirs)
+
+
+def _verdict(target: Target, rows: int, ours: Timing, theirs: Timing | None) -> Verdict:
+    own = float(getattr(ours, target.percentile))
+    if theirs is None:
+        return Verdict(target, rows, ours, None, own, own <= target.bound)
+    if target.relation == "faster":
+        ratio = theirs.p50 / own
+        return Verdict(target, rows, ours, theirs, ratio, ratio >= target.bound)
+    ratio = own / theirs.p50
+    return Verdict(target, rows, ours, theirs, ratio, ratio <= target.bound)
