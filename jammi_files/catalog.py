@@ -247,7 +247,7 @@ class Catalog(Upkeep):
         record = rules.visible_row(Draft(self._head()), self._scope, table_name).record
         if record.status is not ResultTableStatus.BUILDING:
             raise StateError(f"Result table '{table_name}' is {record.status}, not building")
-        last = self._checkpoint_of(record)
+        last = lease.last_checkpoint(self._storage, table_name, record.lease)
         if last is not None and number < last and not force:
             raise StateError(f"checkpoint {number} is behind {last}; pass force=True to go back")
         lease.write_state(self._storage, table_name, number)
@@ -255,12 +255,9 @@ class Catalog(Upkeep):
     def get_checkpoint(self, table_name: str) -> int | None:
         """Return the last checkpoint; None if there is none or the row is not visible (`B161`)."""
         record = self.get_result_table(table_name)
-        return None if record is None else self._checkpoint_of(record)
-
-    def _checkpoint_of(self, record: ResultTableRecord) -> int | None:
-        last = None
-        if record.status is ResultTableStatus.BUILDING:
-            last = lease.last_checkpoint(self._storage, record.table_name, record.lease)
+        if record is None or record.status is not ResultTableStatus.BUILDING:
+            return None if record is None else record.checkpoint
+        last = lease.read_checkpoint(self._storage, table_name, record.lease)
         return record.checkpoint if last is None else last
 
     def renew_lease(self, table_name: str) -> None:

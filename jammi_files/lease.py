@@ -158,6 +158,17 @@ def last_checkpoint(storage: Storage, table_name: str, held: Lease | None) -> in
     """Return a build's last checkpoint; reads the side object only of another process's build."""
     if is_mine(held):
         return _written.get(_written_key(storage, table_name))
+    return read_checkpoint(storage, table_name, held)
+
+
+def read_checkpoint(storage: Storage, table_name: str, held: Lease | None) -> int | None:
+    """Return a build's last checkpoint; reads the side object unless its owner here wrote it.
+
+    A process knows what it wrote by the root as it opened it, and a root may have two paths.
+    """
+    key = _written_key(storage, table_name)
+    if is_mine(held) and key in _written:
+        return _written[key]
     state = read_state(storage, table_name)
     return None if state is None else state.checkpoint
 

@@ -49,6 +49,7 @@ class Log(Generic[S, D]):
         self._codec = codec
         self._head = codec.empty()
         self._checked_at = float("-inf")
+        self._durable_version = 0
         self._transaction_thread: int | None = None
         self._listed: list[int] = []
         self._pace: Pace = LockedPace() if storage.is_locked else Turns(self)
@@ -151,8 +152,10 @@ class Log(Generic[S, D]):
 
     def settle(self) -> None:
         """Make the newest known version durable, whoever made it and may have died over it."""
-        if self._head.version:
-            self._storage.settle(key_of(self._head.version))
+        version = self._head.version
+        if version > self._durable_version:
+            self._storage.settle(key_of(version))
+            self._durable_version = version
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[D]:

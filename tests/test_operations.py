@@ -582,6 +582,15 @@ def test_checkpoint_of_a_global_row(catalog):
     assert catalog.get_checkpoint("t") == 3
 
 
+def test_checkpoint_under_another_path(tmp_path):
+    """`B161`: who opens a root by a link to it sees what was reported, also in the same process."""
+    (tmp_path / "link").symlink_to(tmp_path / "root")
+    catalog = Catalog.open(tmp_path / "root")
+    create(catalog, "t")
+    catalog.set_checkpoint("t", 5)
+    assert Catalog.open(tmp_path / "link").get_checkpoint("t") == 5
+
+
 def test_checkpoint_goes_forward(catalog):
     """`B163`: a smaller checkpoint is refused unless it is forced."""
     create(catalog, "t")
