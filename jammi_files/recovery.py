@@ -16,6 +16,7 @@ from jammi_files.artifacts import Artifacts
 from jammi_files.catalog import Catalog
 from jammi_files.errors import FormatError, JammiFilesError, StateError, TableNotFoundError
 from jammi_files.materialization import MaterializationManifest
+from jammi_files.reads import CatalogSnapshot
 from jammi_files.rules import Contract
 from jammi_files.schema import ResultTableRecord, ResultTableStatus, find_damage
 from jammi_files.storage import TEMP_SUFFIX
@@ -77,12 +78,15 @@ def recover(
     """
     everything = catalog.as_admin()
     artifacts = Artifacts(catalog.storage)
+    # One snapshot for all questions: a build that becomes ready meanwhile is not judged twice.
+    snapshot = everything.snapshot()
+    if not dry_run:
+        everything.log.settle()  # what it says may be of a process that died over it
     actions = []
-    for decision in _plan(everything, artifacts, reap=reap, builds_only=builds_only):
+    for decision in _plan(everything, artifacts, snapshot, reap=reap, builds_only=builds_only):
         action = decision.action
         if not dry_run:
             try:
-                everything.log.settle()  # what was seen may be of a process that died over it
                 _apply(everything, artifacts, decision)
             except (JammiFilesError, OSError) as error:  # one row's trouble is not the others'
                 moved_on = isinstance(error, StateError | TableNotFoundError)
@@ -95,10 +99,13 @@ def recover(
 
 
 def _plan(
-    catalog: Catalog, artifacts: Artifacts, *, reap: bool, builds_only: bool
+    catalog: Catalog,
+    artifacts: Artifacts,
+    snapshot: CatalogSnapshot,
+    *,
+    reap: bool,
+    builds_only: bool,
 ) -> Iterator[_Decision]:
-    # One snapshot for both questions: a build that becomes ready meanwhile is not judged twice.
-    snapshot = catalog.snapshot()
     ended: set[str] = set()
     for record in snapshot.list_result_tables_by_status(ResultTableStatus.BUILDING):
         try:

@@ -58,7 +58,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptio
 ALL = os.environ.get("JAMMI_FILES_POWER_LOSS") == "all"
 BOUNDS = Bounds(1 << 16, 1 << 16) if ALL else Bounds(40, 4)
 UNSYNCED = Bounds(4096, 64) if ALL else Bounds(40, 8)
-MOST_ENDS = 6
+MOST_ENDS = 4
 AFTER_A_KILL = BOUNDS if ALL else Bounds(8, 2)
 
 
@@ -404,9 +404,10 @@ def test_every_state_after_a_kill(name, tmp_path, turn, record_property):
     victim, scenario = KILLINGS[name]
     turn(scenario.knobs)
     states = 0
-    for at in _ends(tmp_path / "test" / "whole", victim, scenario):
-        lived = _live(tmp_path / "test" / f"life{at}", scenario, (victim, at))
-        explorer = Explorer(lived, tmp_path / "test" / f"states{at}", AFTER_A_KILL)
+    for at in _ends(tmp_path / "whole" / "test" / "life", victim, scenario):
+        place = tmp_path / str(at) / "test"
+        lived = _live(place / "life", scenario, (victim, at))
+        explorer = Explorer(lived, place / "states", AFTER_A_KILL)
         explorer.explore(lived.record.ops)
         states += explorer.states
     assert states > 1
