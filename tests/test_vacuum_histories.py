@@ -128,7 +128,7 @@ class History:
         unique = uuid.uuid4().hex
         key = {
             "tmp": f"{NAMES[0]}.parquet.{unique[:8]}.tmp",
-            "lease": lease.key_of(NAMES[1]),
+            "lease": lease.key_of(unique),
             "segment": f"_catalog/segments/{unique}.parquet",
         }[what]
         self.storage.replace(key, b"left behind")
@@ -147,9 +147,7 @@ class History:
         report = self.store.catalog.vacuum(grace, keep_last=keep_last, dry_run=False)
         if report.version is not None:
             tagged = set(Catalog(self.storage).tags().values())
-            assert report.floor <= min(
-                kept - tagged | {newest}
-            )  # a tagged version may be the floor
+            assert report.floor <= min(kept - tagged | {newest})  # it may be a tagged version
             self.floor = report.floor
             self.made_by_vacuum.add(report.version)
         gone = {action.key for action in report.actions}
