@@ -19,6 +19,7 @@ from jammi_files.errors import FormatError, JammiFilesError, VersionNotFoundErro
 from jammi_files.log import Log, key_of
 from jammi_files.manifest import Header, MissingSegmentError, SegmentInfo
 from jammi_files.retention import Retention
+from jammi_files.row_pages import Stripe, stripe
 from jammi_files.rows import Row, table_of, with_dictionaries
 from jammi_files.schema import ResultTableRecord
 from jammi_files.segment import Segment
@@ -27,10 +28,6 @@ from jammi_files.storage import Storage
 from jammi_files.timestamps import CLOCK
 
 SEGMENTS = "_catalog/segments"
-
-_MOST_CHUNKS = 16
-"""Pieces that an inline table may be in before it is copied into one."""
-
 
 Mark: TypeAlias = tuple[int, list[Segment], Retention]
 
@@ -143,11 +140,10 @@ class Draft:
 
     def inline(self) -> dict[str, Row]:
         """Return the rows over the segments, older ones first: an added run supersedes those."""
-        older = {
-            name: row
-            for name, row in self.base.inline.items()
-            if name not in self.changes and not any(run.lookup(name) for run in self.added)
-        }
+        gone = set(self.changes)
+        for run in self.added:
+            gone.update(name for name in self.base.inline if run.lookup(name))
+        older = {name: row for name, row in self.base.inline.items() if name not in gone}
         return older | self.changes
 
     def runs(self) -> list[Segment]:
@@ -173,7 +169,7 @@ class CatalogCodec:
 
     def decode(self, version: int, data: bytes, known: Snapshot) -> Snapshot:
         """Read a version; segments that ``known`` has loaded are shared."""
-        header, table, rows = manifest.decode_manifest(key_of(version), data)
+        header, table, rows = manifest.decode_manifest(key_of(version), data, known.inline)
         if header.version != version:
             msg = f"'{key_of(version)}' says that it is version {header.version}"
             raise FormatError(msg)
@@ -228,10 +224,12 @@ class CatalogCodec:
             retention=draft.retention,
             extra=draft.base.header.extra,
         )
-        table = _inline_table(draft.base, inline)
+        stripes = _stripes(draft.base, inline)
         runs = self._runs(draft.version, segments, draft.base)
-        state = Snapshot(header, runs, inline, table, merge_due=merge_due and grown)
-        return manifest.encode_manifest(header, table), state
+        state = Snapshot(header, runs, inline, stripes=stripes, merge_due=merge_due and grown)
+        if stripes is None:
+            return manifest.encode_manifest(header, state.inline_table), state
+        return manifest.encode_stripes(header, list(stripes.values())), state
 
     def save(self, segment: Segment) -> None:
         """Write a segment's object, unless it has been written."""
@@ -288,17 +286,17 @@ def _segment_of(rows: Iterable[Row]) -> Segment:
     return new_segment(table.sort_by("table_name").combine_chunks())
 
 
-def _inline_table(base: Snapshot, inline: dict[str, Row]) -> pa.Table:
-    """Return inline rows as Arrow; only those that ``base`` lacks are built from records."""
-    new = [row for name, row in inline.items() if base.inline.get(name) is not row]
-    kept = [at for at, name in enumerate(base.inline) if inline.get(name) is base.inline[name]]
-    if not kept:
-        return table_of(new)
-    table = base.inline_table
-    if len(kept) < table.num_rows:
-        table = table.take(kept)
-    table = pa.concat_tables([table, table_of(new)], promote_options="default")
-    return table.combine_chunks() if table.column(0).num_chunks > _MOST_CHUNKS else table
+def _stripes(base: Snapshot, inline: dict[str, Row]) -> dict[str, Stripe] | None:
+    """Return the stripes of inline rows, each made once; None if a row can have none."""
+    known, before = base.stripes or {}, base.inline
+    stripes = {}
+    for name, row in inline.items():
+        kept = known.get(name) if before.get(name) is row else None
+        made = stripe(row) if kept is None else kept
+        if made is None:
+            return None
+        stripes[name] = made
+    return stripes
 
 
 def _merge_small(segments: list[Segment]) -> tuple[list[Segment], bool]:

@@ -19,7 +19,8 @@ import pyarrow.parquet as pq
 
 from jammi_files.errors import FormatError, UnsupportedVersionError
 from jammi_files.retention import Retention
-from jammi_files.rows import Row, conform, rows_of, with_dictionaries
+from jammi_files.row_pages import Stripe, to_parquet
+from jammi_files.rows import STORED, Row, RowReader, conform, rows_of, with_dictionaries
 from jammi_files.schema import LOW_CARDINALITY
 from jammi_files.timestamps import format_timestamp, parse_timestamp
 
@@ -83,14 +84,10 @@ _RETENTION_FIELDS = tuple(field.name for field in dataclasses.fields(Retention))
 
 
 def encode_manifest(header: Header, table: pa.Table) -> bytes:
-    """Return the bytes of one version's manifest; ``table`` holds its inline rows (`table_of`)."""
-    fields = dict(header.extra)
-    fields |= {name: getattr(header, name) for name in _OWN_FIELDS}
-    fields |= {name: getattr(header.retention, name) for name in _RETENTION_FIELDS}
-    fields |= {
-        "format_version": FORMAT_VERSION,
-        "committed_at": format_timestamp(header.committed_at),
-    }
+    """Return the bytes of one version's manifest; ``table`` holds its inline rows (`table_of`).
+
+    A commit takes `encode_stripes`, unless rows have columns of a newer library.
+    """
     sink = io.BytesIO()
     with pq.ParquetWriter(
         sink,
@@ -100,9 +97,25 @@ def encode_manifest(header: Header, table: pa.Table) -> bytes:
         write_statistics=False,
         write_page_checksum=True,
     ) as writer:
-        writer.add_key_value_metadata({METADATA_KEY: orjson.dumps(fields)})
+        writer.add_key_value_metadata({METADATA_KEY: _said(header)})
         writer.write_table(table)
     return sink.getvalue()
+
+
+def encode_stripes(header: Header, stripes: Sequence[Stripe]) -> bytes:
+    """Return the bytes of one version's manifest whose inline rows are given as stripes."""
+    return to_parquet(stripes, {METADATA_KEY: _said(header)})
+
+
+def _said(header: Header) -> bytes:
+    fields = dict(header.extra)
+    fields |= {name: getattr(header, name) for name in _OWN_FIELDS}
+    fields |= {name: getattr(header.retention, name) for name in _RETENTION_FIELDS}
+    fields |= {
+        "format_version": FORMAT_VERSION,
+        "committed_at": format_timestamp(header.committed_at),
+    }
+    return orjson.dumps(fields)
 
 
 def decode_header(key: str, data: bytes) -> Header:
@@ -115,8 +128,13 @@ def decode_header(key: str, data: bytes) -> Header:
     return _header(key, _open(key, data))
 
 
-def decode_manifest(key: str, data: bytes) -> tuple[Header, pa.Table, list[Row]]:
+def decode_manifest(
+    key: str, data: bytes, known: Mapping[str, Row] | None = None
+) -> tuple[Header, pa.Table, list[Row]]:
     """Read a manifest's header and inline rows, as a table and as records.
+
+    ``known`` are rows of another version of this catalog, by name; those that are still the same,
+    of the same ``seq``, are taken from there.
 
     Raises:
         FormatError: the bytes are no manifest.
@@ -127,9 +145,27 @@ def decode_manifest(key: str, data: bytes) -> tuple[Header, pa.Table, list[Row]]
     try:
         table = conform(file.read(use_threads=False))
         table.validate(full=True)
-        return header, table, rows_of(table)
+        return header, table, _rows(table, known or {})
     except (pa.ArrowException, OSError, ValueError, TypeError, FormatError) as error:
         raise FormatError(f"manifest '{key}' is damaged: {error}") from error
+
+
+def _rows(table: pa.Table, known: Mapping[str, Row]) -> list[Row]:
+    """Return the rows of a table; a new one costs a tenth of what it costs to make them all."""
+    if table.num_columns > len(STORED):  # a newer library may add a column to rows as they are
+        return rows_of(table)
+    marks = zip(*(table.column(name).to_pylist() for name in ("table_name", "seq")), strict=True)
+    rows = [
+        row if (row := known.get(name)) is not None and row.seq == seq else None
+        for name, seq in marks
+    ]
+    if rows.count(None) > _FEW_ROWS or not rows:
+        return rows_of(table)
+    reader = RowReader(table)
+    return [reader.read(at) if row is None else row for at, row in enumerate(rows)]
+
+
+_FEW_ROWS = 24
 
 
 def decode_columns(key: str, data: bytes, columns: Sequence[str]) -> tuple[Header, pa.Table]:

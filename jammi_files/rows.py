@@ -136,9 +136,9 @@ def with_dictionaries(table: pa.Table) -> pa.Table:
 
 
 def _arrow_value(value: Any, name: str) -> Any:  # noqa: ANN401 - any column's value
-    if value is None or name not in _TO_ARROW:
+    if value is None or name not in TO_ARROW:
         return value
-    return _TO_ARROW[name](value)
+    return TO_ARROW[name](value)
 
 
 def _python_values(column: pa.ChunkedArray, name: str) -> list[Any]:
@@ -163,7 +163,7 @@ def _anchors(values: list[dict[str, str]]) -> tuple[InputAnchor, ...]:
 
 
 _LEASE_FIELDS = tuple(field.name for field in dataclasses.fields(Lease))
-_TO_ARROW: dict[str, Callable[[Any], Any]] = {
+TO_ARROW: dict[str, Callable[[Any], Any]] = {
     "created_at": parse_timestamp,
     "completed_at": parse_timestamp,
     "input_anchors": lambda anchors: [anchor.to_dict() for anchor in anchors],

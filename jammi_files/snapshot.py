@@ -7,13 +7,14 @@ makes a new one out of the old in O(inline rows), sharing every segment and inde
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from jammi_files.manifest import Header
+from jammi_files.row_pages import Stripe
 from jammi_files.rows import Row, table_of, with_dictionaries
 from jammi_files.schema import ModelTask, ResultTableKind, ResultTableRecord, ResultTableStatus
 from jammi_files.segment import Segment, load_all, load_for
@@ -126,19 +127,22 @@ class Runs:
 class Snapshot:
     """The rows at one version."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the parts of a version, some of them known in two forms
         self,
         header: Header,
         runs: Runs,
         inline: dict[str, Row],
         inline_table: pa.Table | None = None,
         *,
+        stripes: Mapping[str, Stripe] | None = None,
         merge_due: bool = False,
     ) -> None:
         self.header = header
         self.runs = runs
         self.inline = inline
         self._inline_table = inline_table
+        self.stripes = stripes
+        """The inline rows as manifests hold them, where a commit has made them."""
         self.merge_due = merge_due
 
     @property

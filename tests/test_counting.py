@@ -100,6 +100,18 @@ def test_warm_commits(storage):
         assert seen.keys("peek") == seen.keys("create") == [key_of(number)]
 
 
+def test_bytes_of_a_commit(storage):
+    """A manifest of one row is under 4 kB and one of 128 rows under 16: both fit few disk pages."""
+    catalog = Catalog(storage)
+    sizes = []
+    for number in range(128):
+        with storage.counting() as seen:
+            catalog.create_result_table(**row(f"table-of-results-{number:04d}"))
+        sizes.append(seen.size("create"))
+    assert sizes[1] < 4096
+    assert max(sizes) < 16_384
+
+
 def test_refused_change(storage):
     """A change that a rule refuses creates nothing."""
     catalog = Catalog(storage)

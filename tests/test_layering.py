@@ -47,7 +47,7 @@ LAYERS = [
     ("build", "embeddings", "writer", "origin", "artifacts"),
     ("catalog", "transaction", "upkeep", "operations"),
     ("vacuum", "reach", "garbage", "history", "bulk", "rules", "reads"),
-    ("draft", "snapshot", "segment", "manifest", "retention", "rows"),
+    ("draft", "snapshot", "segment", "manifest", "retention", "row_pages", "rows"),
     (
         "log",
         "codec",
@@ -71,7 +71,7 @@ LAYERS = [
     ("retarget", "naming", "vectors", "reasons", "file_versions", "table_versions"),
     ("materialization", "descriptors", "descriptor_parts", "described", "strict_json"),
     ("scope", "schema", "timestamps", "validation"),
-    ("data_files", "terminal"),
+    ("data_files", "terminal", "parquet_tree", "thrift"),
     ("errors",),
 ]
 """From the top down: a module may import only those that come after it."""

@@ -7,6 +7,7 @@ import datetime as dt
 import decimal
 import io
 import re
+import uuid
 from pathlib import Path
 
 import duckdb
@@ -21,9 +22,10 @@ from support.files import newest_manifest
 from support.results import row, rows
 from support.stored import NAMES, ROWS, live, newest, record, segment
 
-from jammi_files import Catalog, FormatError, UnsupportedVersionError, manifest
+from jammi_files import Catalog, FormatError, UnsupportedVersionError, draft, manifest
 from jammi_files.log import key_of
 from jammi_files.manifest import Header, SegmentInfo
+from jammi_files.row_pages import stripe, to_parquet
 from jammi_files.rows import STORED, Row, RowReader, conform, rows_of, table_of
 from jammi_files.schema import LOW_CARDINALITY, SCHEMA
 
@@ -72,6 +74,76 @@ def test_manifest_round_trip(given_rows):
     assert header == HEADER
     assert (table.schema.names, table.schema.types) == (STORED.names, STORED.types)
     assert manifest.decode_header(KEY, manifest.encode_manifest(HEADER, table)) == HEADER
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(ROWS, max_size=6))
+def test_stripes_are_what_arrow_reads(given_rows):
+    """Rows written without Arrow are read by it, checksums verified, as if it had written them."""
+    data = to_parquet([stripe(each) for each in given_rows], {b"jammi_files": b"{}"})
+    file = pq.ParquetFile(io.BytesIO(data), page_checksum_verification=True)
+    table = file.read()
+    table.validate(full=True)
+    assert file.schema_arrow.equals(STORED)
+    assert file.metadata.metadata == {b"jammi_files": b"{}"}
+    assert table.equals(table_of(given_rows))
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 127, 128, 129, 1000])
+def test_stripes_of_many_rows(count, tmp_path):
+    """Pages of every length, packed and unpacked, are read by DuckDB and by Arrow."""
+    given_rows = [
+        Row(record(f"t{at:05d}", at, checkpoint=at % 3 or None), at, deleted=at % 5 == 0)
+        for at in range(count)
+    ]
+    path = tmp_path / "rows.parquet"
+    path.write_bytes(to_parquet([stripe(each) for each in given_rows], {}))
+    assert rows_of(conform(pq.read_table(path))) == given_rows
+    found = duckdb.sql(
+        f"SELECT table_name, checkpoint, seq FROM '{path}' WHERE NOT deleted ORDER BY seq"  # noqa: S608
+    ).fetchall()
+    assert found == [
+        (each.record.table_name, each.record.checkpoint, each.seq)
+        for each in given_rows
+        if not each.deleted
+    ]
+
+
+def test_stripe_of_a_missing_value():
+    """A row without a value that no row may lack is refused by name, before anything is written."""
+    with pytest.raises(FormatError, match="column 'source_id' is null"):
+        stripe(Row(dataclasses.replace(record("t", 1), source_id=None), 1))
+
+
+def test_rows_are_striped_once(monkeypatch):
+    """A commit takes apart the rows that it changes and no others, however many are inline."""
+    striped = []
+
+    def counting(row):
+        striped.append(row.record.table_name)
+        return stripe(row)
+
+    monkeypatch.setattr(draft, "stripe", counting)
+    catalog = Catalog.open(f"memory://{uuid.uuid4().hex}")
+    for number in range(50):
+        catalog.create_result_table(**row(f"t{number}"))
+    catalog.fail_result_table("t7", "broken")
+    catalog.delete_result_table("t8")
+    assert striped == [*(f"t{number}" for number in range(50)), "t7", "t8"]
+    assert catalog.get_result_table("t7").status == "failed"
+
+
+def test_known_rows_are_not_decoded_again(monkeypatch):
+    """A reader makes records of the rows that are new to it; the others it has already."""
+    root = f"memory://{uuid.uuid4().hex}"
+    writer, reader = Catalog.open(root), Catalog.open(root)
+    for number in range(100):
+        writer.create_result_table(**row(f"t{number}"))
+    old = reader.get_result_table("t5")
+    writer.fail_result_table("t7", "broken")
+    monkeypatch.setattr(manifest, "rows_of", None)
+    assert reader.get_result_table("t7").status == "failed"
+    assert reader.get_result_table("t5") is old
 
 
 @settings(max_examples=40, deadline=None)
