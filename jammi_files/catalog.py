@@ -243,10 +243,7 @@ class Catalog(Upkeep):
                 checkpoint and ``force`` is False.
         """
         number = require_count("batch", batch)
-        require_text("table_name", table_name)
-        record = rules.visible_row(Draft(self._head()), self._scope, table_name).record
-        if record.status is not ResultTableStatus.BUILDING:
-            raise StateError(f"Result table '{table_name}' is {record.status}, not building")
+        record = self._building(table_name)
         last = lease.last_checkpoint(self._storage, table_name, record.lease)
         if last is not None and number < last and not force:
             raise StateError(f"checkpoint {number} is behind {last}; pass force=True to go back")
@@ -261,8 +258,22 @@ class Catalog(Upkeep):
         return record.checkpoint if last is None else last
 
     def renew_lease(self, table_name: str) -> None:
-        """Say that this process still builds the table; makes no version."""
-        lease.write_state(self._storage, table_name, self._last_checkpoint(table_name))
+        """Say that this process still builds the table; makes no version.
+
+        Raises:
+            TableNotFoundError: no visible row has the name.
+            StateError: the row is not ``building``.
+        """
+        record = self._building(table_name)
+        checkpoint = lease.last_checkpoint(self._storage, table_name, record.lease)
+        lease.write_state(self._storage, table_name, checkpoint)
+
+    def _building(self, table_name: str) -> ResultTableRecord:
+        require_text("table_name", table_name)
+        record = rules.visible_row(Draft(self._head()), self._scope, table_name).record
+        if record.status is not ResultTableStatus.BUILDING:
+            raise StateError(f"Result table '{table_name}' is {record.status}, not building")
+        return record
 
     def plan_delete(self, table_name: str, *, cascade: bool = False) -> list[ResultTableRecord]:
         """Return what `delete_result_table` would remove, raising as it would (`B151`)."""

@@ -137,7 +137,7 @@ def _check_rows(catalog: Catalog, snapshot: CatalogSnapshot, *, deep: bool) -> I
     for status in ResultTableStatus:
         for record in snapshot.list_result_tables_by_status(status):
             parent = record.derived_from
-            if parent is not None and catalog.as_admin().get_result_table(parent) is None:
+            if parent is not None and snapshot.get_result_table(parent) is None:
                 name, detail = record.table_name, f"derived_from '{parent}' is gone"
                 repair = "delete or rebuild the table"
                 yield Finding(Kind.DANGLING_PARENT, name, detail, Remedy.RESTORE, repair)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 from jammi_files import manifest
 from jammi_files.draft import Draft
 from jammi_files.errors import FormatError, VersionNotFoundError
 from jammi_files.log import Log, key_of
-from jammi_files.reads import admit_table, vanished
+from jammi_files.reads import admit_table, seen_row, vanished
+from jammi_files.rows import Row
 from jammi_files.scope import Scope
 from jammi_files.snapshot import Snapshot
 from jammi_files.timestamps import format_timestamp
@@ -67,16 +68,52 @@ def _commit_info(
     header = snapshot.header
     written = admit_table(snapshot.tables(since=header.version - 1), scope, ["table_name"])
     names = set(written.column("table_name").to_pylist())
+    before: Snapshot | None = None
     with contextlib.suppress(VersionNotFoundError):
-        if "delete" in header.operation:  # the tombstones may be merged away already
+        # Tombstones may be merged away already; and threads of several tenants share commits.
+        if "delete" in header.operation or "+" in header.operation:
             before = log.at(header.version - 1)
             names |= {row.record.table_name for row, _ in vanished(before, snapshot, scope)}
     if names or scope.admin:
         yield CommitInfo(
             header.version,
             header.commit_id,
-            header.operation,
+            _operation(before, snapshot, names, scope),
             format_timestamp(header.committed_at),
             header.writer,
             tuple(sorted(names)),
         )
+
+
+def _operation(
+    before: Snapshot | None, snapshot: Snapshot, names: Collection[str], scope: Scope
+) -> str:
+    """Return what a commit did, without what it did to rows that the scope does not see."""
+    operation = snapshot.header.operation
+    if "+" not in operation or _sees_all(snapshot, scope):
+        return operation
+    done: set[str] = set()
+    for name in names:
+        old = None if before is None else seen_row(before, name, scope)
+        done |= _steps(old, seen_row(snapshot, name, scope))
+    return "+".join(each for each in operation.split("+") if each in done) or "update"
+
+
+def _sees_all(snapshot: Snapshot, scope: Scope) -> bool:
+    """Say whether every row and tombstone that a commit wrote is visible."""
+    for deleted in (False, True):
+        for table in snapshot.tables(since=snapshot.version - 1, deleted=deleted):
+            if admit_table([table], scope, ["table_name"]).num_rows < table.num_rows:
+                return False
+    return True
+
+
+def _steps(old: Row | None, new: Row | None) -> set[str]:
+    """Return the operations by which a row may have become another one in a single commit."""
+    if new is None:
+        return {"delete"}
+    status = new.record.status.value
+    if old is not None and old.record.created_at == new.record.created_at:
+        return {"update"} if old.record.status == status else {status}
+    replaced = set() if old is None else {"delete"}
+    return {"create", "import", status, *replaced}

@@ -43,6 +43,7 @@ from jammi_files.naming import (
 )
 from jammi_files.reads import CatalogSnapshot
 from jammi_files.schema import ResultTableRecord, ResultTableStatus, find_damage
+from jammi_files.scope import Scope
 from jammi_files.storage import Storage
 from jammi_files.store import ResultStore
 
@@ -87,11 +88,12 @@ def import_jammi(
     """Bring the results of a jammi-db artifact directory into the store, in one commit.
 
     Rows keep their tenant, times, lineage, hashes and anchors, whatever tenant the store's handle
-    is bound to. ``copy`` streams each Parquet with its sidecar and ANN files into the root;
-    ``reference`` leaves them where they are and records their absolute paths. The directory is only
-    read. A table that is already here is left alone, so the call may be repeated: after a crash,
-    or for what the engine has written since. Tables that cannot be imported are reported; a row
-    whose parent is not here keeps the parent's name, and a remark says so.
+    is bound to; a tenant is told only of those that it sees. ``copy`` streams each Parquet with its
+    sidecar and ANN files into the root; ``reference`` leaves them where they are and records their
+    absolute paths. The directory is only read. A table that is already here is left alone, so the
+    call may be repeated: after a crash, or for what the engine has written since. Tables that
+    cannot be imported are reported; a row whose parent is not here keeps the parent's name, and a
+    remark says so.
 
     Raises:
         InvalidInputError: an unknown mode, or the directory holds no catalog.db.
@@ -108,7 +110,8 @@ def import_jammi(
     skipped: list[TableFinding] = []
     copied: list[str] = []
     known = store.catalog.as_admin().snapshot()  # names are unique over all tenants (`B058`)
-    for result in read_jammi_catalog(directory):
+    results = read_jammi_catalog(directory)
+    for result in results:
         try:
             record = _require_sound(result)
             if _is_present(record, known):
@@ -126,7 +129,13 @@ def import_jammi(
     imported = frozenset(names)
     present += [record.table_name for record in records if record.table_name not in imported]
     orphans = _find_orphans(records, imported, store)
-    return ImportReport(tuple(names), tuple(present), tuple(skipped), tuple(orphans))
+    told = _told(results, store.catalog.scope)
+    return ImportReport(
+        tuple(name for name in names if name in told),
+        tuple(name for name in present if name in told),
+        tuple(each for each in skipped if each.table_name in told),
+        tuple(each for each in orphans if each.table_name in told),
+    )
 
 
 def export_jammi(store: ResultStore, directory: str | os.PathLike[str]) -> ExportReport:
@@ -166,6 +175,15 @@ def export_jammi(store: ResultStore, directory: str | os.PathLike[str]) -> Expor
             raise _taken(home)
     names = tuple(record.table_name for record in records)
     return ExportReport(names, tuple(skipped), tuple(remarks))
+
+
+def _told(results: Collection[JammiResult], scope: Scope) -> frozenset[str]:
+    """Return the names that a report may hold: all of them, or for a tenant what it sees."""
+    return frozenset(
+        result.table_name
+        for result in results
+        if scope.is_catalog_wide or scope.sees(result.tenant)
+    )
 
 
 def _require_sound(result: JammiResult) -> ResultTableRecord:
@@ -209,7 +227,8 @@ def _located(record: ResultTableRecord, path: str) -> ResultTableRecord:
 def _find_orphans(
     records: Collection[ResultTableRecord], imported: Collection[str], store: ResultStore
 ) -> Iterator[TableFinding]:
-    known = store.catalog.as_admin().snapshot()
+    catalog = store.catalog
+    known = (catalog.as_admin() if catalog.scope.is_catalog_wide else catalog).snapshot()
     for record in records:
         parent = record.derived_from
         if record.table_name not in imported or parent is None or parent in imported:

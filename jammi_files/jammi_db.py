@@ -65,9 +65,11 @@ class JammiResult:
 
     ``record`` is None when the row itself cannot be read. A result is sound, and only then worth
     importing, when ``problems`` is empty. The paths in the record are those that the row gives.
+    ``tenant`` is whose it is as the row says it, be that a tenant or not.
     """
 
     table_name: str
+    tenant: str | None
     record: ResultTableRecord | None
     parquet: Path | None
     problems: tuple[str, ...]
@@ -171,20 +173,21 @@ def _signature(home: Path) -> dict[str, tuple[int, int]]:
 
 
 def _to_result(row: Mapping[str, Any], home: Path) -> JammiResult:
-    name = str(row["table_name"])
+    name, owner = str(row["table_name"]), row.get("tenant_id")
+    tenant = None if owner is None else str(owner)
     try:
         record = _to_record(row)
         parquet = _find_parquet(record.parquet_path, home)
     except InvalidInputError as error:
-        return JammiResult(name, None, None, (str(error),))
+        return JammiResult(name, tenant, None, None, (str(error),))
     problems = tuple(_find_problems(record, parquet, home))
     if parquet is None or problems or not record.is_ready or record.definition_hash is None:
-        return JammiResult(name, record, parquet, problems)
+        return JammiResult(name, record.tenant_id, record, parquet, problems)
     try:
         record = _attested(record, Path(sibling(str(parquet), SIDECAR_SUFFIX)))
     except FormatError as error:
         problems = (str(error),)
-    return JammiResult(name, record, parquet, problems)
+    return JammiResult(name, record.tenant_id, record, parquet, problems)
 
 
 def _attested(record: ResultTableRecord, sidecar: Path) -> ResultTableRecord:

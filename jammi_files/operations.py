@@ -275,9 +275,10 @@ class Operations(Reads):
         return self._commit(change) if records else []
 
     def _last_checkpoint(self, table_name: str) -> int | None:
-        row = self._peek(table_name)
-        held = None if row is None else row.record.lease
-        return lease.last_checkpoint(self._storage, table_name, held)
+        row = self._peek(table_name) or self._seen()[0].get(table_name)
+        if row is None or not self.scope.sees(row.record.tenant_id):
+            return None  # nobody else's build state is read: it might be damaged, and that be told
+        return lease.last_checkpoint(self._storage, table_name, row.record.lease)
 
     def _may_have_state(self, table_name: str) -> bool:
         row = self._peek(table_name)
@@ -289,7 +290,9 @@ class Operations(Reads):
     def _dead_leases(self, table_name: str) -> list[Lease | None]:
         """Return the lease of a building row if its build is dead."""
         row = self._seen()[0].get(table_name)
-        if row is None or row.record.status is not ResultTableStatus.BUILDING:
+        if row is None or not self.scope.owns(row.record.tenant_id):
+            return []
+        if row.record.status is not ResultTableStatus.BUILDING:
             return []
         alive = lease.find_build_death(self._storage, row.record) is None
         return [] if alive else [row.record.lease]

@@ -205,7 +205,7 @@ class Reads(abc.ABC):
         positions = {position for each in odd for position in each.to_pylist()}
         at = pa.array(sorted(positions), pa.int64())
         names = table.column("table_name").take(at).to_pylist()
-        rows = (_seen_row(snapshot, name, scope) for name in names)
+        rows = (seen_row(snapshot, name, scope) for name in names)
         return [row.record for row in rows if row is not None]
 
     def _resolve_named(self, source_id: str, table_name: str) -> ResultTableRecord:
@@ -305,7 +305,7 @@ def changes_between(old: Snapshot, new: Snapshot, scope: Scope) -> pa.Table:
     stored = [*SCHEMA.names, "seq"]
     live = admit_table(new.tables(since=old.version), scope, stored)
     kinds = [
-        "update" if _seen_row(old, name, scope) else "insert"
+        "update" if seen_row(old, name, scope) else "insert"
         for name in live.column("table_name").to_pylist()
     ]
     dead = [row._replace(seq=version) for row, version in vanished(old, new, scope)]
@@ -330,12 +330,13 @@ def vanished(old: Snapshot, new: Snapshot, scope: Scope) -> Iterator[tuple[Row, 
         for table in new.tables(since=old.version, deleted=deleted):
             names.update(table.column("table_name").to_pylist())
     for name in names:
-        row = _seen_row(old, name, scope)
-        if row is not None and _seen_row(new, name, scope) is None:
+        row = seen_row(old, name, scope)
+        if row is not None and seen_row(new, name, scope) is None:
             successor = new.lookup(name)
             yield row, new.version if successor is None else successor.seq
 
 
-def _seen_row(snapshot: Snapshot, name: str, scope: Scope) -> Row | None:
+def seen_row(snapshot: Snapshot, name: str, scope: Scope) -> Row | None:
+    """Return the live row of that name if the scope sees it."""
     row = snapshot.get(name)
     return row if row is not None and scope.sees(row.record.tenant_id) else None

@@ -331,8 +331,7 @@ def _delete(
 
 def _referenced(scope: Scope, staying: Sequence[ResultTableRecord]) -> ReferencedError:
     seen = sorted({r.table_name for r in staying if scope.sees(r.tenant_id)})
-    hidden = len({r.table_name for r in staying}) - len(seen)
     named = ", ".join(f"'{name}'" for name in seen)
-    others = f"{hidden} table{'s' if hidden != 1 else ''} of other tenants" if hidden else ""
+    others = "" if all(scope.sees(r.tenant_id) for r in staying) else "tables of other tenants"
     who = " and ".join(part for part in (named, others) if part)
     return ReferencedError(f"still derived from by {who}; delete those first, or pass cascade=True")

@@ -216,7 +216,8 @@ class ResultStore(Recompute):
         shared = everything.scan(paths, ["parquet_path"]).column(0).to_pylist() if records else ()
         for record in records:
             if record.parquet_path in shared:
-                _log.warning("kept the data of %s: another row names it", record.table_name)
+                if self.catalog.scan(pc.field("parquet_path") == record.parquet_path).num_rows:
+                    _log.warning("kept the data of %s: another row names it", record.table_name)
                 continue
             try:
                 self._artifacts.remove(record)

@@ -36,6 +36,7 @@ def _mutant(name: str, module: str, old: str, new: str, *tests: str, fast: bool 
 _POWER = "tests/test_power_loss.py"
 _STORAGE = "tests/test_storage.py"
 _OPERATIONS = "tests/test_operations.py"
+_WORLDS = "tests/test_tenants.py"
 
 LOCAL = (
     _mutant(
@@ -476,6 +477,55 @@ RULES = (
 )
 
 TENANTS = (
+    _mutant(
+        "tenants: another tenant's build state is not read",
+        "operations",
+        "not self.scope.sees(row.record.tenant_id):\n            return None  # nobody",
+        "False:\n            return None  # nobody",
+        f"{_WORLDS} -k promote_result_table_with_manifest",
+    ),
+    _mutant(
+        "tenants: another tenant's lease is not judged",
+        "operations",
+        "        if row is None or not self.scope.owns(row.record.tenant_id):\n",
+        "        if row is None:\n",
+        f"{_WORLDS} -k if_not_exists",
+    ),
+    _mutant(
+        "tenants: nobody renews another tenant's lease",
+        "catalog",
+        "        record = self._building(table_name)\n        checkpoint",
+        "        record = self._head().get(table_name).record\n        checkpoint",
+        f"{_WORLDS} -k renew_lease",
+    ),
+    _mutant(
+        "tenants: history leaves out what a shared commit did to others",
+        "history",
+        'if "+" not in operation or _sees_all(snapshot, scope):',
+        "if True:",
+        f"{_WORLDS} -k reads",
+    ),
+    _mutant(
+        "tenants: fsck asks only for parents that are seen",
+        "fsck",
+        "if parent is not None and snapshot.get_result_table(parent) is None:",
+        "if parent is not None and catalog.as_admin().get_result_table(parent) is None:",
+        f"{_WORLDS} -k commands",
+    ),
+    _mutant(
+        "tenants: an import is reported as far as it is seen",
+        "interop",
+        "if scope.is_catalog_wide or scope.sees(result.tenant)",
+        "if True",
+        f"{_WORLDS} -k import",
+    ),
+    _mutant(
+        "tenants: who shares a result's bytes is not logged",
+        "store",
+        " == record.parquet_path).num_rows:\n",
+        " == record.parquet_path) is not None:\n",
+        f"{_WORLDS} -k ResultStore.delete_table",
+    ),
     _mutant(
         "tenants: a row of another one is not seen",
         "scope",

@@ -34,11 +34,11 @@ Theirs = Callable[[Oracle, Any], Any]
 
 
 class Refusal(NamedTuple):
-    """An error's class, and for `ReferencedError` the rows that it names and how many it counts."""
+    """An error's class, and for `ReferencedError` the rows that it names, and if there are more."""
 
     kind: str
     names: tuple[str, ...] = ()
-    unnamed: int = 0
+    unnamed: bool = False
 
 
 def plan(call: Call, who: Who) -> tuple[Ours, Theirs]:
@@ -77,8 +77,7 @@ def _attempt(ours: Ours, target: Any) -> Any:
     except JammiFilesError as error:
         if isinstance(error, ReferencedError):
             named = tuple(sorted(re.findall(r"'([^']*)'", str(error))))
-            counted = re.search(r"(\d+) tables? of other tenants", str(error))
-            return Refusal("ReferencedError", named, int(counted[1]) if counted else 0)
+            return Refusal("ReferencedError", named, "tables of other tenants" in str(error))
         return Refusal(type(error).__name__)
 
 
@@ -89,7 +88,7 @@ def _consult(theirs: Theirs, oracle: Oracle, got: Any) -> Any:
             return theirs(oracle, got)
     except OracleError as refusal:
         oracle.changed_rows = 0
-        return Refusal(refusal.kind, refusal.names, refusal.unnamed)
+        return Refusal(refusal.kind, refusal.names, bool(refusal.unnamed))
 
 
 def _plain(answer: Any) -> Any:
