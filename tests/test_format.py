@@ -23,6 +23,7 @@ from jammi_files import (
     root_format,
     rows,
     segment,
+    turns,
     validation,
 )
 from jammi_files.catalog import Catalog
@@ -55,7 +56,7 @@ def test_columns() -> None:
 
 def test_constants() -> None:
     """Every constant has the documented value."""
-    modules = (manifest, log, lease, validation, retention, segment, objects, patience)
+    modules = (manifest, log, lease, validation, retention, segment, objects, patience, turns)
     for name, value, _ in table("constant"):
         found = [getattr(module, bare(name)) for module in modules if hasattr(module, bare(name))]
         assert found == [int(value)], name

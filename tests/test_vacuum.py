@@ -118,7 +118,7 @@ def test_nothing_is_leaked(storage, store):
 
 
 def test_version_names_are_never_free(storage, catalog):
-    """Trap 3: a retired version keeps its name with no bytes, so nobody can make it again."""
+    """`trap 3`: a retired version keeps its name with no bytes, so nobody can make it again."""
     grow(catalog, 5)
     catalog.vacuum(0, dry_run=False)
     assert catalog.log.versions() == [1, 2, 3, 4, 5, 6]
@@ -128,7 +128,7 @@ def test_version_names_are_never_free(storage, catalog):
 
 
 def test_the_grace_begins_when_the_next_version_is_committed(storage, catalog):
-    """Trap 8: a version that was the newest for years is not garbage for years: it is kept."""
+    """`trap 8`: a version that was the newest for years is not garbage for years: it is kept."""
     grow(catalog, 2)
     storage.sleep(400 * DAY)
     grow(catalog, 1, first=2)
@@ -142,7 +142,7 @@ def test_the_grace_begins_when_the_next_version_is_committed(storage, catalog):
 
 @pytest.mark.usefixtures("small_runs")
 def test_a_segment_ages_from_the_version_that_dropped_it(storage, catalog):
-    """Trap 8: the segment of a version within the grace stays, however old its bytes are."""
+    """`trap 8`: the segment of a version within the grace stays, however old its bytes are."""
     grow(catalog, 13)
     storage.sleep(400 * DAY)
     catalog.compact()
@@ -157,7 +157,7 @@ def test_a_segment_ages_from_the_version_that_dropped_it(storage, catalog):
 
 
 def test_data_ages_from_the_deletion_of_its_row(storage, store):
-    """Trap 8: data without a row goes when the last version with that row is past the grace."""
+    """`trap 8`: data without a row goes when the last version with that row is past the grace."""
     name = build(store)
     storage.sleep(400 * DAY)
     store.catalog.delete_result_table(name)
@@ -171,7 +171,7 @@ def test_data_ages_from_the_deletion_of_its_row(storage, store):
 
 
 def test_data_of_a_tagged_version_stays(storage, store):
-    """Trap 20: data that a row of a tagged version names is live, though the newest has no row."""
+    """`trap 20`: data that a row of a tagged version names is live, if the newest has none too."""
     name = build(store)
     store.catalog.tag("a")
     store.catalog.delete_result_table(name)
@@ -185,7 +185,7 @@ def test_data_of_a_tagged_version_stays(storage, store):
 @pytest.mark.parametrize("grace", [0, 1, 60, 7 * DAY])
 @pytest.mark.parametrize("early", [True, False])
 def test_the_grace_is_over(grace, early, storage, catalog):
-    """Trap 10: stores cut times to whole seconds, so a second more must have passed, except 0."""
+    """`trap 10`: stores cut times to whole seconds, so a second more must have passed, except 0."""
     grow(catalog, 3)
     storage.sleep(grace + (0 if early else 1))
     report = catalog.vacuum(grace, dry_run=False)
@@ -193,7 +193,7 @@ def test_the_grace_is_over(grace, early, storage, catalog):
 
 
 def test_clocks_are_not_mixed(storage, catalog):
-    """Trap 10: what counts is the store's clock: neither the machine's nor what writers wrote."""
+    """`trap 10`: what counts is the store's clock: neither the machine's nor what writers wrote."""
     grow(catalog, 4)
     assert not catalog.vacuum("1h", dry_run=False)  # the machine is 25 years ahead
     assert len(catalog.vacuum("1h", dry_run=True).actions) == 3  # a plan has only its own clock
@@ -202,7 +202,7 @@ def test_clocks_are_not_mixed(storage, catalog):
 
 
 def test_a_clock_that_went_back(storage, catalog):
-    """Trap 10: a version that seems younger than its predecessor keeps all after it."""
+    """`trap 10`: a version that seems younger than its predecessor keeps all after it."""
     grow(catalog, 3)
     storage.sleep(-DAY)
     grow(catalog, 1, first=3)
@@ -332,7 +332,7 @@ def test_spellings_of_a_grace(older_than, storage, catalog):
 
 @pytest.mark.usefixtures("small_runs")
 def test_pinned_reader_is_told(storage, catalog):
-    """Trap 9: a reader of a retired version gets an error that says so, whatever it had loaded."""
+    """`trap 9`: a reader of a retired version is told so, whatever it had loaded."""
     grow(catalog, 13)
     cold, warm = Catalog(storage).snapshot(), Catalog(storage).snapshot()
     answer = warm.scan().sort_by("table_name")
@@ -354,7 +354,7 @@ def test_pinned_reader_is_told(storage, catalog):
 
 
 def test_pinned_reader_of_row_groups_is_told(storage, catalog, monkeypatch):
-    """Trap 9: so is one that reads large segments piece by piece."""
+    """`trap 9`: so is one that reads large segments piece by piece."""
     monkeypatch.setattr(manifest, "INLINE_ROWS", 1)
     monkeypatch.setattr(manifest, "ROW_GROUP_ROWS", 2)
     catalog.create_result_tables(rows(*(f"t{number}" for number in range(20))))
@@ -369,7 +369,7 @@ def test_pinned_reader_of_row_groups_is_told(storage, catalog, monkeypatch):
 
 @pytest.mark.usefixtures("small_runs")
 def test_a_lost_segment_is_no_vacuum(storage, catalog):
-    """Trap 9: a segment of a version that is kept and that is not there is damage, and said so."""
+    """`trap 9`: a kept version's segment that is not there is damage, and said so."""
     grow(catalog, 9)
     cold = Catalog(storage).snapshot()
     catalog.vacuum(0, keep_last=3, dry_run=False)
@@ -383,7 +383,7 @@ def test_a_lost_segment_is_no_vacuum(storage, catalog):
 @pytest.mark.parametrize("behind", [1, 3, 12, 40])
 @pytest.mark.usefixtures("small_runs")
 def test_idle_reader_below_the_floor(behind, storage, catalog, monkeypatch):
-    """Trap 4: a handle whose next version was retired is not current: it finds the newest one."""
+    """`trap 4`: a handle whose next version was retired is not current: it finds the newest one."""
     monkeypatch.setattr("jammi_files.log.GROUP", 10)
     grow(catalog, 3)
     idle = Catalog(storage)
@@ -437,7 +437,7 @@ def test_failed_rows_keep_their_data(storage, store, monkeypatch):
 
 
 def test_live_build_is_left_alone(storage, store):
-    """Trap 7: data, temporary file and lease of a row that is building are never garbage."""
+    """`trap 7`: data, temporary file and lease of a row that is building are never garbage."""
     info = store.create_table(*TABLE)
     store.catalog.set_checkpoint(info.table_name, 3)
     storage.create(f"{info.table_name}.materialization.json.0123abcd.tmp", b"half")
@@ -453,7 +453,7 @@ def test_live_build_is_left_alone(storage, store):
 
 
 def test_what_has_no_row_yet(storage, store):
-    """Trap 7: an import copies data before it names it: within the grace it is no garbage."""
+    """`trap 7`: an import copies data before it names it: within the grace it is no garbage."""
     name, other = build(store), "docs__ner__m__20261122T214953517770075_0123abcd"
     grow(store.catalog, 2)
     for suffix in (".parquet", ".materialization.json"):
@@ -507,7 +507,7 @@ def test_leftovers_of_ended_builds(storage, store):
     ],
 )
 def test_foreign_files_are_only_reported(key, storage, catalog):
-    """Trap 20: what has neither a name of this library nor a sidecar is somebody else's."""
+    """`trap 20`: what has neither a name of this library nor a sidecar is somebody else's."""
     grow(catalog, 3)
     storage.create(key, b"somebody's")
     storage.sleep(400 * DAY)
@@ -518,7 +518,7 @@ def test_foreign_files_are_only_reported(key, storage, catalog):
 
 
 def test_an_unreadable_sidecar_proves_nothing(storage, catalog):
-    """Trap 20: files under a name of one's own are a result only if their sidecar can be read."""
+    """`trap 20`: files under a name of one's own are a result only if their sidecar can be read."""
     grow(catalog, 2)
     storage.create("mine.parquet", b"data")
     storage.create("mine.materialization.json", b"{}")
@@ -548,7 +548,7 @@ def test_an_own_name_with_a_sidecar_is_a_result(storage, store):
 
 @pytest.mark.parametrize("lost", ["_catalog/", "_catalog/manifest/", "_catalog/format.json"])
 def test_results_older_than_the_catalog(lost, storage, store):
-    """Trap 20: a catalog that was lost and begun anew takes nothing of the old one for garbage."""
+    """`trap 20`: a catalog that was begun anew takes nothing of a lost one for garbage."""
     name, gone = build(store), build(store)
     store.catalog.delete_result_table(gone)
     storage.sleep(400 * DAY)
@@ -571,7 +571,7 @@ def test_results_older_than_the_catalog(lost, storage, store):
 
 
 def test_nested_and_absolute_paths(storage, store):
-    """Trap 20: an object that a row names by another path is live; nested ones are not ours."""
+    """`trap 20`: an object that a row names by another path is live; nested ones are not ours."""
     catalog = store.catalog
     name = build(store)
     record = catalog.get_result_table(name)
@@ -588,7 +588,7 @@ def test_nested_and_absolute_paths(storage, store):
 
 
 def test_shared_data_stays(storage, store):
-    """Trap 20: data that another row names outlives the row that made it."""
+    """`trap 20`: data that another row names outlives the row that made it."""
     name = build(store)
     store.catalog.create_result_table(**row("other", parquet_path=f"{name}.parquet"))
     store.catalog.delete_result_table(name)
@@ -597,7 +597,7 @@ def test_shared_data_stays(storage, store):
 
 
 def test_index_files_in_use(storage, store):
-    """Trap 20: index files that a row names by ``index_path`` are live, whatever their stem."""
+    """`trap 20`: index files that a row names by ``index_path`` are live, whatever their stem."""
     name = build(store)
     storage.create(f"{name}.usearch", b"index")
     store.catalog.create_result_table(**row("other", index_path=f"{name}.idx"))
@@ -609,7 +609,7 @@ def test_index_files_in_use(storage, store):
 @pytest.mark.parametrize("what", ["manifest", "segment"])
 @pytest.mark.usefixtures("small_runs")
 def test_a_damaged_version_stops_vacuum(what, storage, catalog):
-    """Trap 20: while a version that is kept cannot be read nobody knows what it needs: keep all."""
+    """`trap 20`: while a kept version cannot be read nobody knows what it needs: keep all."""
     grow(catalog, 12)
     catalog.compact()
     grow(catalog, 4, first=12)
@@ -632,7 +632,7 @@ def test_a_damaged_version_stops_vacuum(what, storage, catalog):
 
 
 def test_links_are_not_followed(tmp_path):
-    """Trap 20: a link out of the root may go, what it leads to never does."""
+    """`trap 20`: a link out of the root may go, what it leads to never does."""
     outside = tmp_path / "outside"
     outside.mkdir()
     target = outside / "docs__ner__m__20261122T214953517770075_0123abcd.parquet"
@@ -675,7 +675,7 @@ def test_real_times_of_a_directory(tmp_path):
 
 @pytest.mark.usefixtures("small_runs")
 def test_requests(storage, catalog, monkeypatch):
-    """Trap 12: one listing for each group of versions, one read for each version that is kept."""
+    """`trap 12`: one listing for each group of versions, one read for each version that is kept."""
     monkeypatch.setattr("jammi_files.log.GROUP", 10)
     grow(catalog, 39)
     catalog.compact()
@@ -699,7 +699,7 @@ def test_requests(storage, catalog, monkeypatch):
 
 
 def test_progress_and_executor(catalog):
-    """Trap 12: objects are removed side by side by the caller's executor, and counted."""
+    """`trap 12`: objects are removed side by side by the caller's executor, and counted."""
     grow(catalog, 20)
     seen = []
     with ThreadPoolExecutor(4) as executor:
@@ -743,7 +743,7 @@ def test_not_inside_a_transaction(storage, catalog):
 
 
 def test_copies_without_rows(storage, store):
-    """Trap 7: rows of copied objects are refused where a vacuum may have deleted the copies."""
+    """`trap 7`: rows of copied objects are refused where a vacuum may have deleted the copies."""
     catalog, name = store.catalog, build(store)
     record = dataclasses.replace(catalog.get_result_table(name), table_name="copy")
     since = catalog.version

@@ -60,7 +60,7 @@ def _rows(storage, **which):
 
 @pytest.mark.usefixtures("small_runs")
 def test_killed_vacuum(roots):
-    """Traps 2, 20: wherever it stopped all kept versions answer, and the next vacuum ends clean."""
+    """`trap 2`, `trap 20`: wherever it stopped kept versions answer; the next one ends clean."""
     prepared = roots.new()
     _prepare(prepared)
     undisturbed = roots.copy(prepared)

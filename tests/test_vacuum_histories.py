@@ -216,7 +216,7 @@ class History:
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow], database=None
 )
 def test_histories(steps):
-    """Trap 20: no object reachable from a kept version is ever deleted; no other one is left."""
+    """`trap 20`: no object reachable from a kept version is ever deleted; no other one is left."""
     with (
         mock.patch.multiple(manifest, INLINE_ROWS=3, FAN_OUT=2),
         mock.patch.object(log, "GROUP", 7),

@@ -153,7 +153,7 @@ PURE = {"create", "bulk", "run", "large_merge", "update", "delete", "compact", "
 @pytest.mark.parametrize("rival", [vacuum, compact_and_vacuum])
 @pytest.mark.parametrize("name", WRITERS)
 def test_paused_writer(name, rival, memory_roots):
-    """Traps 3, 7, 19: a writer that comes back after a vacuum loses nothing and breaks nothing.
+    """`trap 3`, `trap 7`, `trap 19`: a writer that comes back late loses and breaks nothing.
 
     It stops before each of its storage operations in turn, while others commit, merge, retire its
     versions and delete its segments, as if for days; then it goes on. In memory there is no lock
@@ -209,7 +209,7 @@ READERS = {
 @pytest.mark.parametrize("rival", [vacuum, compact_and_vacuum])
 @pytest.mark.parametrize("name", READERS)
 def test_paused_reader(name, rival, roots):
-    """Traps 4, 9: a reader that comes back after a vacuum is right, or told what happened."""
+    """`trap 4`, `trap 9`: a reader that comes back late is right, or told what happened."""
     prepared = roots.new()
     grow(Catalog(prepared), 8)
     for at in itertools.count():
@@ -230,7 +230,7 @@ def test_paused_reader(name, rival, roots):
 
 
 def test_paused_merge_never_lists_a_deleted_segment(roots, monkeypatch):
-    """Traps 7, 19: the segment of a merge that was overtaken by a vacuum is written anew.
+    """`trap 7`, `trap 19`: the segment of a merge that was overtaken by a vacuum is written anew.
 
     All that it merges is still listed, so nothing but the vacuum tells the merge that its own
     segment, which no version listed yet, has been deleted.
@@ -269,7 +269,7 @@ def rebuild(storage):
 
 @pytest.mark.parametrize("rival", [vacuum, compact_and_vacuum, rebuild])
 def test_paused_vacuum(rival, tmp_path, monkeypatch):
-    """Trap 10: a vacuum that comes back after another one, and after new commits, deletes no more.
+    """`trap 10`: a vacuum that comes back after another one and new commits deletes no more.
 
     Names that are in use again by then are looked at once more, with the writers kept out.
     """
@@ -308,7 +308,7 @@ def test_paused_vacuum(rival, tmp_path, monkeypatch):
 
 
 def test_processes(tmp_path):
-    """Traps 3, 7, 19: processes that write, read, merge and vacuum at once lose nothing."""
+    """`trap 3`, `trap 7`, `trap 19`: processes that do everything at once lose nothing."""
     root = str(tmp_path / "root")
     Catalog.open(root, durability="os").create_result_table(**row("t"))
     jobs = [(root, who, number) for number, who in enumerate(["write", "write", "vacuum", "read"])]
@@ -345,7 +345,7 @@ def _work(root, who, number):
 
 
 def test_data_of_a_build_is_whole(roots):
-    """Trap 7: what a build wrote before a vacuum is there when it becomes ready after it."""
+    """`trap 7`: what a build wrote before a vacuum is there when it becomes ready after it."""
     storage = roots.new()
     store = ResultStore(Catalog(storage))
     info = store.create_table("docs", "ner", "model", "m")
@@ -358,7 +358,7 @@ def test_data_of_a_build_is_whole(roots):
 
 @pytest.mark.parametrize("earlier", [False, True])
 def test_import_beside_vacuum(earlier, tmp_path, monkeypatch):
-    """Trap 7: an import names only objects that are there, wherever a vacuum comes between.
+    """`trap 7`: an import names only objects that are there, wherever a vacuum comes between.
 
     Its copies have no row before its one commit; ``earlier`` ones were left by an import that was
     killed. It is imported whole, or refused whole and then imported by a second call.
@@ -400,7 +400,7 @@ def _kill_at_commit(moment, kind, key):
 
 
 def test_vacuum_beside_an_import(tmp_path, monkeypatch):
-    """Trap 7: a vacuum that listed a killed import's copies spares them when they get rows."""
+    """`trap 7`: a vacuum that listed a killed import's copies spares them when they get rows."""
     monkeypatch.setattr(local, "LOCK_TIMEOUT", 0.001)
     (tmp_path / "roots").mkdir()
     roots = LocalRoots(tmp_path / "roots")
