@@ -83,27 +83,26 @@ class Reads(abc.ABC):
         Every filter given must hold exactly; ``created_after`` and ``created_before`` are
         exclusive instants; ``limit`` counts rows after ordering.
         """
-        equal = {
+        low = {
             "task": None if task is None else ModelTask.parse(task),
             "model_id": None if model_id is None else require_text("model_id", model_id),
             "kind": None if kind is None else ResultTableKind.parse(kind),
             "status": None if status is None else ResultTableStatus.parse(status),
-            "key_column": None if key_column is None else require_text("key_column", key_column),
-            "text_columns": None
-            if text_columns is None
-            else require_strings("text_columns", text_columns),
         }
-        equal = {name: value for name, value in equal.items() if value is not None}
+        equal = tuple((name, value) for name, value in low.items() if value is not None)
+        key = None if key_column is None else require_text("key_column", key_column)
+        texts = None if text_columns is None else require_strings("text_columns", text_columns)
         after = "" if created_after is None else _instant(created_after)
         before = "~" if created_before is None else _instant(created_before)
         count = None if limit is None else require_count("limit", limit)
         snapshot, scope = self._seen()
-        rows = snapshot.select("source_id", require_text("source_id", source_id))
+        rows = snapshot.select("source_id", require_text("source_id", source_id), equal)
         found = [
             record
             for record in _admitted(rows, scope)
             if after < record.created_at < before
-            and all(getattr(record, name) == value for name, value in equal.items())
+            and key in (None, record.key_column)
+            and texts in (None, record.text_columns)
         ]
         ordered = _newest_first(found) if newest_first else _oldest_first(found)
         return ordered[:count]

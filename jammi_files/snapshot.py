@@ -7,8 +7,10 @@ makes a new one out of the old in O(inline rows), sharing every segment and inde
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
+from typing import TypeAlias
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -24,6 +26,15 @@ _SMALL = 4096
 
 _HOT = 8192
 """Rows found by name that are kept at hand; when there are more, all are let go."""
+
+_ANSWER_ROWS = 256
+"""Rows of the longest answer that is kept at hand."""
+
+_ANSWERS_ROWS = 65_536
+"""Rows, with one more for each answer, of all answers kept; above that, all are let go."""
+
+Equal: TypeAlias = tuple[tuple[str, str], ...]
+"""Low-cardinality columns and what they must hold."""
 
 INDEXED: dict[str, Callable[[ResultTableRecord], Iterable[str | None]]] = {
     "source_id": lambda record: (record.source_id,),
@@ -45,6 +56,9 @@ class Runs:
         self._is_loaded = False
         self._is_far = any(segment.is_far for segment in self.segments)
         self._hot: dict[str, Row] = {}
+        self._answers: dict[tuple[str, str, Equal], Sequence[Row]] = {}
+        self._answers_rows = 0
+        self._newest: dict[str, Row | None] = {}
 
     def load(self) -> None:
         """Bring every row into memory, as whoever looks at all segments does."""
@@ -60,6 +74,65 @@ class Runs:
                 self._hot.clear()
             self._hot[name] = row
         return row
+
+    def select(self, column: str, key: str, equal: Equal = ()) -> Sequence[Row]:
+        """Return the rows that `Snapshot.select` asks for and that no newer segment hides.
+
+        An answer is kept: whoever asks again, in this version or after further commits, pays for
+        a dictionary's lookup.
+        """
+        question = column, key, equal
+        rows = self._answers.get(question)
+        if rows is None:
+            rows = [*self._find(column, key, equal)]
+            if len(rows) <= _ANSWER_ROWS:
+                self._keep(question, rows)
+        return rows
+
+    def newest_embeddings(self, source_id: str) -> Iterator[Row]:
+        """Yield what `Snapshot.newest_embeddings` asks for; the first one is kept."""
+        first = self._newest.get(source_id)
+        further: Iterator[Row] | None = None
+        if first is None and source_id not in self._newest:
+            further = self._embeddings(source_id)
+            first = next(further, None)
+            if len(self._newest) >= _HOT:
+                self._newest.clear()
+            self._newest[source_id] = first
+        if first is not None:
+            yield first
+            yield from further or itertools.islice(self._embeddings(source_id), 1, None)
+
+    def _find(self, column: str, key: str, equal: Equal) -> Iterator[Row]:
+        self.load()
+        for segment in self.segments:
+            positions = segment.positions(column, key)
+            if equal and positions:
+                positions = segment.narrow(positions, equal)
+            yield from self._shown(segment, positions)
+
+    def _embeddings(self, source_id: str) -> Iterator[Row]:
+        self.load()
+        found = [
+            self._shown(segment, segment.positions("embedding", source_id))
+            for segment in self.segments
+        ]
+        return heapq.merge(*found, key=_age, reverse=True)
+
+    def _shown(self, segment: Segment, positions: Sequence[int]) -> Iterator[Row]:
+        hidden = self.hidden.get(segment) if positions else None
+        for position in positions:
+            if not (hidden and hidden[position]):
+                row = segment.row(position)
+                if not row.deleted:
+                    yield row
+
+    def _keep(self, question: tuple[str, str, Equal], rows: Sequence[Row]) -> None:
+        self._answers_rows += 1 + len(rows)
+        if self._answers_rows > _ANSWERS_ROWS:
+            self._answers.clear()
+            self._answers_rows = 1 + len(rows)
+        self._answers[question] = rows
 
     def _search(self, name: str) -> Row | None:
         if self._is_far:  # near by, an older segment is better not read if a newer one answers
@@ -141,6 +214,7 @@ class Snapshot:
         self.runs = runs
         self.inline = inline
         self._inline_table = inline_table
+        self._by_key: dict[str, dict[str | None, list[Row]]] = {}
         self.stripes = stripes
         """The inline rows as manifests hold them, where a commit has made them."""
         self.merge_due = merge_due
@@ -184,41 +258,49 @@ class Snapshot:
                 found += names.filter(pc.is_in(names, known)).to_pylist()
         return found
 
-    def select(self, column: str, key: str) -> list[Row]:
-        """Return the live rows whose ``column`` (one of `INDEXED`) holds ``key``, in no order."""
-        self.runs.load()
-        rows = []
-        for segment in self.runs.segments:
-            hidden = self.runs.hidden.get(segment)
-            covered = self._covered.get(segment, ())
-            for position in segment.positions(column, key):
-                if position not in covered and not (hidden and hidden[position]):
-                    rows.append(segment.row(position))  # noqa: PERF401 - reads better than nested
-        values_of = INDEXED[column]
-        rows += [row for row in self.inline.values() if key in values_of(row.record)]
-        return [row for row in rows if not row.deleted]
+    def select(self, column: str, key: str, equal: Equal = ()) -> list[Row]:
+        """Return the live rows whose ``column`` (one of `INDEXED`) holds ``key``, in no order.
+
+        Each column of ``equal`` must hold its value besides.
+        """
+        inline = self.inline
+        rows = [
+            row
+            for row in self.runs.select(column, key, equal)
+            if row.record.table_name not in inline
+        ]
+        own = self._inline_by(column).get(key, ())
+        if not own:
+            return rows
+        return rows + [
+            row for row in own if all(getattr(row.record, name) == value for name, value in equal)
+        ]
 
     def newest_embeddings(self, source_id: str) -> Iterator[Row]:
         """Yield the live ready embedding rows of kind ``model`` of a source, newest first (`B153`).
 
         The first few cost no more than a bisection per segment, however many there are.
         """
-        own = [
+        own = [row for row in self._inline_by("source_id").get(source_id, ()) if _is_embedding(row)]
+        stored = (
             row
-            for row in self.inline.values()
-            if row.record.source_id == source_id and not row.deleted and _is_embedding(row.record)
-        ]
-        self.runs.load()
-        stored = [self._stored_embeddings(segment, source_id) for segment in self.runs.segments]
-        yield from heapq.merge(sorted(own, key=_age, reverse=True), *stored, key=_age, reverse=True)
+            for row in self.runs.newest_embeddings(source_id)
+            if row.record.table_name not in self.inline
+        )
+        if not own:
+            return stored
+        return heapq.merge(sorted(own, key=_age, reverse=True), stored, key=_age, reverse=True)
 
-    def _stored_embeddings(self, segment: Segment, source_id: str) -> Iterator[Row]:
-        positions = segment.positions("embedding", source_id)
-        hidden = self.runs.hidden.get(segment) if positions else None
-        covered = self._covered.get(segment, ()) if positions else ()
-        for position in positions:
-            if position not in covered and not (hidden and hidden[position]):
-                yield segment.row(position)
+    def _inline_by(self, column: str) -> dict[str | None, list[Row]]:
+        """Return the live inline rows by what their ``column`` holds."""
+        by_key = self._by_key.get(column)
+        if by_key is None:
+            by_key, values_of = {}, INDEXED[column]
+            for row in self.inline.values():
+                for value in () if row.deleted else {*values_of(row.record)}:
+                    by_key.setdefault(value, []).append(row)
+            self._by_key[column] = by_key
+        return by_key
 
     def tables(self, *, since: int = 0, deleted: bool = False) -> Iterator[pa.Table]:
         """Yield the rows that no newer row hides, in stored columns, low ones as dictionaries.
@@ -264,7 +346,8 @@ def empty_snapshot() -> Snapshot:
     return Snapshot(header, Runs(()), {})
 
 
-def _is_embedding(record: ResultTableRecord) -> bool:
+def _is_embedding(row: Row) -> bool:
+    record = row.record
     return (
         record.status is ResultTableStatus.READY
         and record.kind is ResultTableKind.MODEL

@@ -119,4 +119,4 @@ CLOCK = Clock()
 
 def _whole_seconds(nanoseconds: int) -> str:
     seconds = dt.timedelta(seconds=nanoseconds // _NS)
-    return f"{dt.datetime(1970, 1, 1) + seconds:%Y-%m-%dT%H:%M:%S}"  # noqa: DTZ001 - UTC by construction
+    return (dt.datetime(1970, 1, 1) + seconds).isoformat()  # noqa: DTZ001 - UTC by construction

@@ -195,6 +195,79 @@ def test_one_row_into_a_large_catalog(large_root):
         assert seen.size("read", "pread", "peek") == 0
 
 
+def many(catalog, count):
+    """Create rows of one source in one segment; the eighth is of another task and model."""
+    odd = range(7, 8)
+    columns = {
+        "table_name": [f"t{number:06d}" for number in range(count)],
+        "source_id": ["docs"] * count,
+        "model_id": ["org/other" if at in odd else "org/model" for at in range(count)],
+        "task": ["ner" if at in odd else "classification" for at in range(count)],
+        "parquet_path": [f"t{number:06d}.parquet" for number in range(count)],
+    }
+    catalog.create_result_tables(pa.table(columns))
+    (run,) = catalog.log.head().runs.segments
+    return run
+
+
+def test_an_answer_is_kept_over_commits(storage):
+    """Rows found once are found again without a look at any segment, after further commits too."""
+    catalog = Catalog(storage)
+    run, looks = many(catalog, 600), []
+    asked = run.positions
+    run.positions = lambda column, key: looks.append(column) or asked(column, key)
+    for turn in range(3):
+        (found,) = catalog.find_result_tables("docs", "ner", "org/other")
+        assert found.table_name == "t000007"
+        with pytest.raises(KeyError):
+            catalog.resolve_embedding_table("docs")
+        assert catalog.find_ready_result_tables_by_definition("none") == []
+        catalog.create_result_table(**row(f"other{turn}", source_id="other"))
+    assert looks == ["source_id", "embedding", "definition_hash"]
+
+
+def test_a_kept_answer_is_the_newest(storage):
+    """What has changed since an answer was kept is told as it is now: changed, gone, new."""
+    catalog = Catalog(storage)
+    many(catalog, 200)
+    assert catalog.find_result_tables("docs", "ner")[0].row_count == 0
+    catalog.update_result_table_status("t000007", "building", 5)
+    assert catalog.find_result_tables("docs", "ner")[0].row_count == 5
+    catalog.create_result_table(**row("new", task="ner"))
+    assert [r.table_name for r in catalog.find_result_tables("docs", "ner")] == ["t000007", "new"]
+    catalog.delete_result_table("t000007")
+    assert [r.table_name for r in catalog.find_result_tables("docs", "ner")] == ["new"]
+    for number in range(130):  # what was inline is in a segment now
+        catalog.create_result_table(**row(f"other{number}", source_id="other"))
+    assert [r.table_name for r in catalog.find_result_tables("docs", "ner")] == ["new"]
+
+
+def test_rows_made_by_a_lookup(storage):
+    """A lookup by source, task and model makes records of the rows that it returns, no others."""
+    catalog = Catalog(storage)
+    run, made = many(catalog, 600), []
+    read = run.row
+    run.row = lambda position: made.append(position) or read(position)
+    for also in ({}, {"kind": "model"}, {"status": "building"}):
+        found = catalog.find_result_tables("docs", "ner", "org/other", **also)
+        assert [record.table_name for record in found] == ["t000007"]
+    for also in ({"kind": "asof_join"}, {"status": "ready"}):
+        assert catalog.find_result_tables("docs", "ner", "org/other", **also) == []
+    assert catalog.find_result_tables("docs", "ner", "none") == []
+    assert len(made) == 3
+
+
+def test_long_answers_are_not_kept(storage):
+    """An answer of very many rows is made anew each time: what is kept is bounded."""
+    catalog = Catalog(storage)
+    many(catalog, 600)
+    runs = catalog.log.head().runs
+    for _ in range(2):
+        assert len(catalog.find_result_tables("docs")) == 600
+        assert len(catalog.find_result_tables("docs", "ner")) == 1
+    assert sum(map(len, runs._answers.values())) == 1
+
+
 def test_flush_is_amortised(tmp_path):
     """A thousand commits of one row write about 1.01 objects each, and no segment twice as much."""
     storage = CountingStorage(LocalStorage(tmp_path, "os"))

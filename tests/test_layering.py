@@ -47,7 +47,7 @@ LAYERS = [
     ("build", "embeddings", "writer", "origin", "artifacts"),
     ("catalog", "transaction", "upkeep", "operations"),
     ("vacuum", "reach", "garbage", "history", "bulk", "rules", "reads"),
-    ("draft", "snapshot", "segment", "manifest", "retention", "row_pages", "rows"),
+    ("draft", "snapshot", "segment", "indexes", "manifest", "retention", "row_pages", "rows"),
     (
         "log",
         "codec",

@@ -460,8 +460,12 @@ def damage(catalog, column):
     header, table, stored_rows = manifest.decode_manifest("", data)
     at = table.schema.get_field_index(column)
     values = table.column(at).to_pylist()
-    values[[r.record.table_name for r in stored_rows].index("bad")] = DAMAGE[column][0]
+    bad = [r.record.table_name for r in stored_rows].index("bad")
+    values[bad] = DAMAGE[column][0]
     table = table.set_column(at, table.schema.field(at), pa.array(values, table.schema.types[at]))
+    seqs = [version + 1 if at == bad else r.seq for at, r in enumerate(stored_rows)]
+    at = table.schema.get_field_index("seq")
+    table = table.set_column(at, table.schema.field(at), pa.array(seqs))
     header = dataclasses.replace(header, version=version + 1, commit_id="f" * 32)
     catalog.storage.create(key_of(version + 1), manifest.encode_manifest(header, table))
 
