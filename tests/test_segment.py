@@ -12,10 +12,11 @@ from support.faults import CountingStorage
 from support.stored import NAMES, record, segment
 
 from jammi_files import FormatError, InputAnchor, manifest
+from jammi_files.indexes import Postings, SortedIndex
 from jammi_files.memory import MemoryStorage
 from jammi_files.rows import Row
 from jammi_files.schema import ModelTask, ResultTableKind, ResultTableStatus
-from jammi_files.segment import Postings, Segment, SortedIndex
+from jammi_files.segment import Segment
 
 WORDS = ["", "a", "aa", "b", "é", "日", "\U0001f600", "z" * 70, "\x00", "\uffff"]
 VALUES = st.lists(st.sampled_from(WORDS), max_size=300)
