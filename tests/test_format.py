@@ -251,3 +251,13 @@ def test_releases_that_are_refused() -> None:
     for dialect in DIALECTS.values():
         for package, least in dialect.minimums.items():
             assert re.search(rf"{package}[^.]*?before {'.'.join(map(str, least))}", TEXT)
+
+
+def test_proofs() -> None:
+    """Every test that is named as a proof of a guarantee is there."""
+    tests = Path(__file__).parent
+    for guarantee, proofs in table("guarantee"):
+        for proof in proofs.split(", "):
+            module, _, name = bare(proof).partition("::")
+            source = (tests / f"{module}.py").read_text(encoding="utf-8")
+            assert f"def {name}(" in source or not name, f"{guarantee}: {proof}"
