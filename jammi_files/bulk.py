@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import pyarrow as pa
@@ -22,6 +22,7 @@ OPTIONAL = (
     "text_columns",
     "properties",
 )
+_ODD_PATH = r"^/|:|\\|\.\.|_catalog|\x{0}"
 _SUSPECT_NAME = r"[/\\\x{0}-\x{1f}\x{7f}-\x{9f}]|\.\.|^\."
 
 
@@ -122,10 +123,11 @@ def _require_names(names: pa.Array) -> None:
     )
     for name in names.filter(odd).to_pylist():
         require_table_name(name)
-    if pc.count_distinct(names).as_py() != len(names):
-        counts = pc.value_counts(names)
-        twice = counts.filter(pc.greater(pc.struct_field(counts, "counts"), 1))
-        raise InvalidInputError(f"table_name '{twice[0]['values']}' comes twice in one batch")
+    ordered = names.take(pc.sort_indices(names))
+    following, before = ordered.slice(1), ordered.slice(0, max(len(names) - 1, 0))
+    twice = following.filter(pc.equal(following, before))
+    if len(twice):
+        raise InvalidInputError(f"table_name '{twice[0]}' comes twice in one batch")
 
 
 def _refuse(wrong: pa.Array, names: pa.Array, text: str) -> None:
@@ -160,5 +162,9 @@ def _require_acyclic(names: pa.Array, parents: pa.Array) -> None:
 
 
 def _located(paths: pa.Array, locate: Callable[[str], str]) -> pa.Array:
-    values: Iterable[str | None] = paths.to_pylist()
-    return pa.array([None if value is None else locate(value) for value in values], pa.string())
+    """Bring paths to their stored form; one that is plainly relative is in it already."""
+    odd = pc.fill_null(pc.match_substring_regex(paths, _ODD_PATH), False)
+    if not pc.any(odd, min_count=0).as_py():
+        return paths
+    stored = pa.array([locate(path) for path in paths.filter(odd).to_pylist()], pa.string())
+    return pc.replace_with_mask(paths, odd, stored)

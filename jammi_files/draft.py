@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from jammi_files import manifest
 from jammi_files.errors import FormatError, JammiFilesError, VersionNotFoundError
@@ -79,8 +80,7 @@ class Draft:
         rows = table.num_rows
         table = table.append_column("seq", pa.repeat(pa.scalar(self.version, pa.int64()), rows))
         table = table.append_column("deleted", pa.repeat(pa.scalar(False), rows))
-        table = with_dictionaries(table).sort_by("table_name").combine_chunks()
-        run = new_segment(table)
+        run = new_segment(_sorted(with_dictionaries(table)))
         for name in [name for name in self.changes if run.lookup(name) is not None]:
             self._journal.append((name, self.changes.pop(name)))  # deleted in this very draft
             self.added = [kept for each in self.added if (kept := each.without((name,)))]
@@ -283,7 +283,18 @@ def _flush(draft: Draft, inline: dict[str, Row], segments: list[Segment]) -> dic
 
 def _segment_of(rows: Iterable[Row]) -> Segment:
     table = with_dictionaries(table_of([*rows]))
-    return new_segment(table.sort_by("table_name").combine_chunks())
+    return new_segment(_sorted(table))
+
+
+def _sorted(table: pa.Table) -> pa.Table:
+    """Return a table by name, in one chunk; columns of nulls stay where they are."""
+    order = pc.sort_indices(table.column("table_name"))
+    rows = table.num_rows
+    columns = [
+        column.combine_chunks() if column.null_count == rows else column.take(order)
+        for column in table.columns
+    ]
+    return pa.table(columns, schema=table.schema).combine_chunks()
 
 
 def _stripes(base: Snapshot, inline: dict[str, Row]) -> dict[str, Stripe] | None:

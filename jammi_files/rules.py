@@ -126,8 +126,9 @@ def create_many(draft: Draft, scope: Scope, table: pa.Table) -> int:
     for parent in pc.unique(table.column("derived_from").drop_null()).to_pylist():
         if parent not in own:
             visible_row(draft, scope, parent)
-    start = [CLOCK.now() for _ in range(table.num_rows)]
-    created = pa.array(start, table.schema.field("created_at").type)
+    first, step = CLOCK.first_of(table.num_rows), pa.scalar(1, pa.int64())
+    instants = pc.add(pc.cumulative_sum(pa.repeat(step, table.num_rows)), first - 1)
+    created = instants.cast(table.schema.field("created_at").type)
     at = table.schema.get_field_index("created_at")
     table = table.set_column(at, table.schema.field(at), created)
     if table.num_rows > manifest.INLINE_ROWS:

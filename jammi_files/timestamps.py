@@ -109,9 +109,14 @@ class Clock:
 
     def now(self) -> int:
         """Return nanoseconds since the epoch, larger than every earlier answer."""
+        return self.first_of(1)
+
+    def first_of(self, count: int) -> int:
+        """Return the first of so many instants in a row, which no other answer will repeat."""
         with self._lock:
-            self._last = max(time.time_ns(), self._last + 1)
-            return self._last
+            first = max(time.time_ns(), self._last + 1)
+            self._last = first + count - 1
+            return first
 
 
 CLOCK = Clock()
