@@ -7,12 +7,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from jammi_files.dialects import DIALECTS, Dialect
 from jammi_files.errors import InvalidInputError
 from jammi_files.local import LocalStorage
-from jammi_files.memory import MemoryStorage
-from jammi_files.object_cache import with_cache
-from jammi_files.objects import ObjectStorage
 from jammi_files.storage import Durability, Storage
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
@@ -57,24 +53,16 @@ def open_storage(
     scheme = match[1].lower()
     if scheme == "file":
         return LocalStorage(text[len("file://") :], durability)
+    # The rest is a third of what importing this library costs, and most roots are directories.
     if scheme == "memory":
+        from jammi_files.memory import MemoryStorage  # noqa: PLC0415
+
         return MemoryStorage(text)
-    if scheme in DIALECTS:
-        bucket = _open_bucket(text, DIALECTS[scheme], storage_options or {})
-        return with_cache(bucket, cache_dir)
+    from jammi_files.buckets import SCHEMES, open_bucket  # noqa: PLC0415
+
+    if scheme in SCHEMES:
+        return open_bucket(text, scheme, storage_options or {}, cache_dir)
     if scheme in _ELSEWHERE:
         raise InvalidInputError(f"'{text}': {_ELSEWHERE[scheme]}")
     msg = f"invalid storage URL '{text}': unknown scheme '{scheme}://'"
     raise InvalidInputError(msg)
-
-
-def _open_bucket(root: str, dialect: Dialect, options: Mapping[str, Any]) -> Storage:
-    if not root.split("://", 1)[1].strip("/"):
-        msg = f"root '{root}' names no bucket; expected e.g. '{dialect.scheme}://bucket/path'"
-        raise InvalidInputError(msg)
-    user, at, _ = root.split("://", 1)[1].split("/", 1)[0].rpartition("@")
-    if at and (":" in user or dialect.scheme != "abfs"):  # of Azure it is container@account
-        msg = f"a {dialect.scheme}:// root takes no credentials; give them by storage_options"
-        raise InvalidInputError(msg)
-    dialect.require()
-    return ObjectStorage(root, dialect, options)

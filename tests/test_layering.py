@@ -55,6 +55,7 @@ LAYERS = [
         "turns",
         "lease",
         "roots",
+        "buckets",
         "object_cache",
         "cache_files",
         "root_format",
