@@ -176,7 +176,9 @@ class CatalogCodec:
         loaded = {segment.info.key: segment for segment in known.runs.segments}
         segments = [loaded.get(info.key) or self._stored(info) for info in header.segments]
         inline = {row.record.table_name: row for row in rows}
-        return Snapshot(header, self._runs(version, segments, known), inline, table)
+        stripes = {name: known.stripes[name] for name in known.still_inline(inline)}
+        runs = self._runs(version, segments, known)
+        return Snapshot(header, runs, inline, table, stripes=stripes)
 
     def draft(self, state: Snapshot) -> Draft:
         """Begin a change of ``state``."""
@@ -299,15 +301,13 @@ def _sorted(table: pa.Table) -> pa.Table:
 
 def _stripes(base: Snapshot, inline: dict[str, Row]) -> dict[str, Stripe] | None:
     """Return the stripes of inline rows, each made once; None if a row can have none."""
-    known, before = base.stripes or {}, base.inline
-    stripes = {}
+    stripes = {name: base.stripes[name] for name in base.still_inline(inline)}
     for name, row in inline.items():
-        kept = known.get(name) if before.get(name) is row else None
-        made = stripe(row) if kept is None else kept
+        made = stripes.get(name) or stripe(row)
         if made is None:
             return None
         stripes[name] = made
-    return stripes
+    return {name: stripes[name] for name in inline}
 
 
 def _merge_small(segments: list[Segment]) -> tuple[list[Segment], bool]:

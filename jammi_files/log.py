@@ -330,16 +330,16 @@ class Log(Generic[S, D]):
     def newest(self, at_least: int = 0) -> int:
         """Find the newest version by listing: the group of a known one, then the last groups."""
         if at_least:
-            newest = max(self._versions_in(at_least // GROUP), default=at_least)
+            newest = self._last_in(at_least // GROUP) or at_least
             if newest % GROUP != GROUP - 1:
                 return max(newest, at_least)
         listed, self._listed = self._listed, []
         for group in reversed(listed or self._groups()):  # an empty one is a crash's trace
             if group < at_least // GROUP:
                 break
-            numbers = self._versions_in(group)
-            if numbers:
-                newest = max(numbers[-1], at_least)
+            last = self._last_in(group)
+            if last is not None:
+                newest = max(last, at_least)
                 if listed and newest % GROUP == GROUP - 1:
                     return self.newest(newest)  # a group may have been begun since the listing
                 return newest
@@ -347,6 +347,11 @@ class Log(Generic[S, D]):
 
     def _groups(self) -> list[int]:
         return [int(name) for name in self._storage.list(PREFIX) if _GROUP_NAME.fullmatch(name)]
+
+    def _last_in(self, group: int) -> int | None:
+        """Return the last version of a group: all its names are listed, but one is read."""
+        names = reversed(self._storage.list(f"{PREFIX}/{group:017d}"))
+        return next((int(found[1]) for found in map(_VERSION_NAME.fullmatch, names) if found), None)
 
     def _versions_in(self, group: int) -> list[int]:
         names = self._storage.list(f"{PREFIX}/{group:017d}")

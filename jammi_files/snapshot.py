@@ -215,8 +215,8 @@ class Snapshot:
         self.inline = inline
         self._inline_table = inline_table
         self._by_key: dict[str, dict[str | None, list[Row]]] = {}
-        self.stripes = stripes
-        """The inline rows as manifests hold them, where a commit has made them."""
+        self.stripes = stripes or {}
+        """Inline rows as manifests hold them: those that a commit of this process has made."""
         self.merge_due = merge_due
 
     @property
@@ -235,6 +235,10 @@ class Snapshot:
         if self._inline_table is None:
             self._inline_table = table_of(list(self.inline.values()))
         return self._inline_table
+
+    def still_inline(self, inline: Mapping[str, Row]) -> Iterator[str]:
+        """Yield the names of the rows with a stripe that are the same in another version."""
+        return (name for name in self.stripes if inline.get(name) is self.inline[name])
 
     def lookup(self, name: str) -> Row | None:
         """Return the newest row of that name, be it a tombstone."""

@@ -133,6 +133,18 @@ def test_rows_are_striped_once(monkeypatch):
     assert catalog.get_result_table("t7").status == "failed"
 
 
+def test_writers_in_turn_stripe_their_own_rows(monkeypatch):
+    """A writer that takes over from another takes apart what is new to it, not every inline row."""
+    striped = []
+    monkeypatch.setattr(draft, "stripe", lambda r: striped.append(r.record.table_name) or stripe(r))
+    root = f"memory://{uuid.uuid4().hex}"
+    writers = [Catalog.open(root), Catalog.open(root)]
+    for number in range(40):
+        writers[number % 2].create_result_table(**row(f"t{number}"))
+    assert len(striped) <= 2 * 40
+    assert Catalog.open(root).scan().num_rows == 40
+
+
 def test_known_rows_are_not_decoded_again(monkeypatch):
     """A reader makes records of the rows that are new to it; the others it has already."""
     root = f"memory://{uuid.uuid4().hex}"
@@ -141,8 +153,10 @@ def test_known_rows_are_not_decoded_again(monkeypatch):
         writer.create_result_table(**row(f"t{number}"))
     old = reader.get_result_table("t5")
     writer.fail_result_table("t7", "broken")
-    monkeypatch.setattr(manifest, "rows_of", None)
+    made = []
+    monkeypatch.setattr(manifest, "rows_of", lambda t: made.append(t.num_rows) or rows_of(t))
     assert reader.get_result_table("t7").status == "failed"
+    assert made == [1]
     assert reader.get_result_table("t5") is old
 
 
