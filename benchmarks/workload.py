@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -54,6 +55,7 @@ def hash_of(number: int) -> str:
     return hashlib.sha256(b"%d" % (number // 2)).hexdigest()
 
 
+@functools.lru_cache(1)
 def rows_of(count: int) -> pa.Table:
     """Return ``count`` rows, all but every hundredth of them ready, with all columns."""
     numbers = range(count)

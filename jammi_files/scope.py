@@ -12,6 +12,7 @@ import re
 import uuid
 from typing import Self
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from jammi_files.errors import InvalidInputError
@@ -67,6 +68,10 @@ class Scope:
     def owns(self, owner: str | None) -> bool:
         """Delete: the handle's own rows, GLOBAL ones if unbound; admin is ignored (`B144`)."""
         return owner == self.tenant
+
+    def sees_all(self, owners: pa.ChunkedArray) -> bool:
+        """Say whether `sees` holds for each of many rows, without a look at every one."""
+        return self.admin or bool(owners.null_count == len(owners))
 
     @property
     def is_catalog_wide(self) -> bool:

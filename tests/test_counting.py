@@ -268,6 +268,19 @@ def test_long_answers_are_not_kept(storage):
     assert sum(map(len, runs._answers.values())) == 1
 
 
+def test_a_scan_copies_nothing_that_it_shows_as_it_is(storage):
+    """Where no row is hidden, gone or another tenant's, the columns of a scan are the segment's."""
+    catalog = Catalog(storage)
+    run = many(catalog, 600)
+
+    def addresses(table):
+        return [b.address for b in table.column("table_name").chunk(0).buffers() if b]
+
+    assert addresses(catalog.scan()) == addresses(run.table)
+    catalog.delete_result_table("t000007")
+    assert "t000007" not in catalog.scan().column("table_name").to_pylist()
+
+
 def test_flush_is_amortised(tmp_path):
     """A thousand commits of one row write about 1.01 objects each, and no segment twice as much."""
     storage = CountingStorage(LocalStorage(tmp_path, "os"))
