@@ -69,14 +69,14 @@ class Scope:
         """Delete: the handle's own rows, GLOBAL ones if unbound; admin is ignored (`B144`)."""
         return owner == self.tenant
 
-    def sees_all(self, owners: pa.ChunkedArray) -> bool:
-        """Say whether `sees` holds for each of many rows, without a look at every one."""
-        return self.admin or bool(owners.null_count == len(owners))
-
     @property
     def is_catalog_wide(self) -> bool:
         """Whether the handle acts for the catalog as a whole: it is unbound, or has the mark."""
         return self.admin or self.tenant is None
+
+    def sees_all(self, owners: pa.ChunkedArray) -> bool:
+        """Say whether `sees` holds for each of many rows, without a look at every one."""
+        return self.admin or bool(owners.null_count == len(owners))
 
     def visible(self) -> pc.Expression | None:
         """`sees` as an Arrow expression over ``tenant_id``; None admits every row."""
