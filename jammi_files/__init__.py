@@ -111,6 +111,7 @@ from jammi_files.schema import (
     ResultTableKind,
     ResultTableRecord,
     ResultTableStatus,
+    records_table,
 )
 from jammi_files.scope import TenantId
 from jammi_files.store import ResultStore, Verification, connect
@@ -227,6 +228,7 @@ __all__ = [
     "git_version",
     "iceberg_version",
     "object_version",
+    "records_table",
     "repair",
     "source_anchor",
     "source_version",

@@ -17,8 +17,9 @@ from typing import NamedTuple, TypeAlias
 
 import pyarrow as pa
 
+from jammi_files.cells import TO_ARROW
 from jammi_files.parquet_tree import BOOLEAN, Leaf, Node, schema_of
-from jammi_files.rows import STORED, TO_ARROW, Row
+from jammi_files.rows import STORED, Row
 from jammi_files.schema import RECORD_FIELDS
 from jammi_files.thrift import BINARY, I32, STRUCT, binary, list_of, struct_of, zigzag
 from jammi_files.thrift import varint as varint_of

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 
+from jammi_files.cells import arrow_column
 from jammi_files.errors import FormatError
 from jammi_files.schema import (
     LOW_CARDINALITY,
@@ -20,7 +20,7 @@ from jammi_files.schema import (
     ResultTableRecord,
     ResultTableStatus,
 )
-from jammi_files.timestamps import format_timestamp, parse_timestamp
+from jammi_files.timestamps import format_timestamp
 
 STORED = pa.schema(
     [
@@ -50,10 +50,7 @@ class Row(NamedTuple):
 def table_of(rows: Sequence[Row]) -> pa.Table:
     """Return stored rows as an Arrow table with the columns `STORED`, extra columns behind."""
     columns = [
-        pa.array(
-            [_arrow_value(getattr(row.record, field.name), field.name) for row in rows], field.type
-        )
-        for field in SCHEMA
+        arrow_column(field, (getattr(row.record, field.name) for row in rows)) for field in SCHEMA
     ]
     columns.append(pa.array([row.seq for row in rows], pa.int64()))
     columns.append(pa.array([row.deleted for row in rows], pa.bool_()))
@@ -142,12 +139,6 @@ def with_dictionaries(table: pa.Table) -> pa.Table:
     return table
 
 
-def _arrow_value(value: Any, name: str) -> Any:  # noqa: ANN401 - any column's value
-    if value is None or name not in TO_ARROW:
-        return value
-    return TO_ARROW[name](value)
-
-
 def _python_values(column: pa.ChunkedArray, name: str) -> list[Any]:
     values: list[Any] = _ints(column).to_pylist()
     if name not in _TO_PYTHON:
@@ -169,14 +160,6 @@ def _anchors(values: list[dict[str, str]]) -> tuple[InputAnchor, ...]:
     return tuple(InputAnchor.stored(**value) for value in values)
 
 
-_LEASE_FIELDS = tuple(field.name for field in dataclasses.fields(Lease))
-TO_ARROW: dict[str, Callable[[Any], Any]] = {
-    "created_at": parse_timestamp,
-    "completed_at": parse_timestamp,
-    "input_anchors": lambda anchors: [anchor.to_dict() for anchor in anchors],
-    "properties": lambda properties: list(properties.items()),
-    "lease": lambda held: {name: getattr(held, name) for name in _LEASE_FIELDS},
-}
 _TO_PYTHON: dict[str, Callable[[Any], Any]] = {
     "task": ModelTask.stored,
     "kind": ResultTableKind.stored,

@@ -15,6 +15,7 @@ from typing import Any, Self
 import orjson
 import pyarrow as pa
 
+from jammi_files.cells import arrow_column
 from jammi_files.errors import FormatError, InvalidInputError
 from jammi_files.validation import require_text, require_utf8
 
@@ -239,6 +240,11 @@ class ResultTableRecord:
         """Return plain JSON-ready values; enums as their stored strings (`B005`)."""
         return {name: _plain(getattr(self, name)) for name in RECORD_FIELDS}
 
+    def __arrow_c_array__(self, requested_schema: object = None) -> object:
+        """Export a batch of one row by the Arrow PyCapsule interface; see `records_table`."""
+        batch = records_table([self]).to_batches()[0]
+        return batch.__arrow_c_array__(requested_schema)
+
 
 RECORD_FIELDS = tuple(field.name for field in dataclasses.fields(ResultTableRecord))
 
@@ -296,6 +302,13 @@ LOW_CARDINALITY = (
     "tenant_id",
 )
 """Columns that stay dictionary-encoded in memory and in segments."""
+
+
+def records_table(records: Iterable[ResultTableRecord]) -> pa.Table:
+    """Return records as an Arrow table with the columns of `scan`, in the order given."""
+    rows = list(records)
+    columns = [arrow_column(field, (getattr(row, field.name) for row in rows)) for field in SCHEMA]
+    return pa.Table.from_arrays(columns, schema=SCHEMA)
 
 
 def require_anchors(value: Sequence[InputAnchor]) -> tuple[InputAnchor, ...]:

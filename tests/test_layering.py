@@ -71,7 +71,7 @@ LAYERS = [
     ),
     ("retarget", "naming", "vectors", "reasons", "file_versions", "table_versions"),
     ("materialization", "descriptors", "descriptor_parts", "described", "strict_json"),
-    ("scope", "schema", "timestamps", "validation"),
+    ("scope", "schema", "cells", "timestamps", "validation"),
     ("data_files", "terminal", "parquet_tree", "thrift"),
     ("errors",),
 ]
