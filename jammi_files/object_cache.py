@@ -87,6 +87,9 @@ class CachedStorage(Storage):
         self.distrust(key)
         return self.inner.delete(key)
 
+    def settle(self, key: str) -> None:
+        self.inner.settle(key)
+
     def distrust(self, key: str) -> bool:
         name = self._name(key)
         return name is not None and self._files.drop(name)

@@ -689,7 +689,8 @@ def test_requests(storage, catalog, monkeypatch):
     order = [call.kind for call in seen if call.kind == "list_objects" or "manifest" in call.key]
     assert "list_objects" not in order[order.index("create") :]  # what is new after it is safe
     groups = [f"_catalog/manifest/{number:017d}" for number in range(5)]
-    places = ["", "_catalog", "_catalog/builds", "_catalog/manifest", "_catalog/segments"]
+    kinds = ("builds", "manifest", "probes", "segments")
+    places = ["", "_catalog", *(f"_catalog/{kind}" for kind in kinds)]
     assert sorted(lists) == sorted(["_catalog", *places, *groups])
     assert len(seen.keys("replace")) == 35
     assert len(seen.keys("delete")) == report.objects_deleted + 1

@@ -11,7 +11,7 @@ from support.processes import LIMIT
 
 from jammi_files.catalog import Catalog
 from jammi_files.draft import Draft
-from jammi_files.errors import CommitUnknownError, JammiFilesError
+from jammi_files.errors import CommitUnknownError, ConflictError, JammiFilesError
 from jammi_files.roots import open_storage
 from jammi_files.rules import update_status
 from jammi_files.schema import ResultTableRecord, ResultTableStatus
@@ -43,7 +43,11 @@ def increment(catalog: Catalog, name: str = "t") -> ResultTableRecord:
         count = row.record.row_count + 1
         return update_status(draft, catalog.scope, name, ResultTableStatus.BUILDING, count)
 
-    return catalog.log.commit(change)
+    while True:
+        try:
+            return catalog.log.commit(change)
+        except ConflictError:  # certainly not applied; a starved machine is slow enough for that
+            continue
 
 
 def count_up(url: str, options: dict[str, Any], rounds: int, crowd: int) -> None:
