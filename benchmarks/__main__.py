@@ -10,13 +10,13 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from benchmarks import processes, reads, table, writes
+from benchmarks import processes, reads, requests, table, writes
 from benchmarks.harness import Measurement, Progress, Timing, environment
 from benchmarks.picture import draw
+from benchmarks.requests import Cost
 from benchmarks.setting import Setting, Work
 from benchmarks.targets import MILLION
 
@@ -32,38 +32,44 @@ WORKS: dict[str, Work] = {
     "import": processes.imports,
     "memory": processes.memory,
 }
+REQUESTS = "requests"
 PEERS = ("sqlite3", "duckdb", "deltalake", "pyiceberg", "lance", "jammi-ai")
 HOME = Path(__file__).parent
 RESULTS = HOME / "results.json"
 
 
+class Figures(NamedTuple):
+    """What a run has found, and where."""
+
+    told: str
+    found: list[Measurement]
+    costs: list[Cost]
+
+
 def main() -> None:
     """Run what the command line asks for and print the table."""
     arguments = _parse()
-    names = arguments.names or list(WORKS)
-    if arguments.redraw:
-        told, found = _load(RESULTS)
-    else:
-        told, found = environment(), _run(names, arguments)
-    print(told)
-    for line in table.lines(found):
+    figures = _load(RESULTS) if arguments.redraw else _run(arguments)
+    print(figures.told)
+    for line in table.lines(figures.found):
         print(line)
-    if arguments.json:
-        _save(arguments.json, told, found)
+    for line in requests.lines(figures.costs) if figures.costs else ():
+        print(line)
     if arguments.write:
-        _save(RESULTS, told, found)
+        _save(RESULTS, figures)
     if arguments.write or arguments.redraw:
-        draw(found, HOME / "pictures")
+        draw(figures.found, HOME / "pictures")
 
 
-def _run(names: Sequence[str], arguments: argparse.Namespace) -> list[Measurement]:
-    found: list[Measurement] = []
+def _run(arguments: argparse.Namespace) -> Figures:
+    figures = Figures(environment(), [], [])
+    names = arguments.names or [*WORKS, REQUESTS]
     progress = Progress(len(names))
     with tempfile.TemporaryDirectory(dir=arguments.scratch) as scratch:
         setting = Setting(
-            rows=tuple(arguments.rows or ((1000, 20_000) if arguments.quick else _ROWS)),
+            rows=tuple(arguments.rows or (_QUICK_ROWS if arguments.quick else _ROWS)),
             times=100 if arguments.quick else 400,
-            seconds=0.8 if arguments.quick else 10.0,
+            seconds=0.8 if arguments.quick else 5.0,
             bulk_rows=100_000,
             threads=256,
             peers=frozenset(arguments.peers),
@@ -72,17 +78,23 @@ def _run(names: Sequence[str], arguments: argparse.Namespace) -> list[Measuremen
         )
         for name in names:
             progress.begin(name)
-            found += WORKS[name](setting)
+            if name in WORKS:
+                figures.found.extend(WORKS[name](setting))
+            elif requests.is_possible():
+                figures.costs.extend(requests.measure(setting.peers))
+            if arguments.json:  # a long run that is broken off leaves what it has measured
+                _save(arguments.json, figures)
     progress.end()
-    return found
+    return figures
 
 
+_QUICK_ROWS = (1000, 20_000)
 _ROWS = (1000, 100_000, MILLION)
 
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("names", nargs="*", choices=[[], *WORKS], help="what to measure")
+    parser.add_argument("names", nargs="*", choices=[[], *WORKS, REQUESTS], help="what to measure")
     parser.add_argument("--rows", type=int, nargs="+", help="rows of the tables, ascending")
     parser.add_argument("--peers", nargs="*", choices=PEERS, default=PEERS)
     parser.add_argument("--quick", action="store_true", help="under three minutes")
@@ -93,14 +105,21 @@ def _parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _save(path: Path, told: str, found: Sequence[Measurement]) -> None:
+def _save(path: Path, figures: Figures) -> None:
     measured = [
         {"work": each.work, "rows": each.rows, "who": each.who} | _rounded(each.timing)
-        for each in found
+        for each in figures.found
     ]
-    lines = ",\n  ".join(json.dumps(each) for each in measured)
-    head = json.dumps({"command": sys.argv[1:], "environment": told})[1:-1]
-    path.write_text(f'{{{head},\n "measurements": [\n  {lines}\n]}}\n', encoding="utf-8")
+    counted = [cost._asdict() for cost in figures.costs]
+    head = json.dumps({"command": sys.argv[1:], "environment": figures.told})[1:-1]
+    path.write_text(
+        f'{{{head},\n "measurements": [{_lines(measured)}],\n "requests": [{_lines(counted)}]}}\n',
+        encoding="utf-8",
+    )
+
+
+def _lines(entries: list[dict[str, Any]]) -> str:
+    return ",".join(f"\n  {json.dumps(entry)}" for entry in entries)
 
 
 def _rounded(timing: Timing) -> dict[str, Any]:
@@ -111,13 +130,13 @@ def _rounded(timing: Timing) -> dict[str, Any]:
     }
 
 
-def _load(path: Path) -> tuple[str, list[Measurement]]:
+def _load(path: Path) -> Figures:
     kept = json.loads(path.read_bytes())
     found = []
     for each in kept["measurements"]:
         work, rows, who = (each.pop(name) for name in ("work", "rows", "who"))
         found.append(Measurement(work, rows, who, Timing(**each)))
-    return kept["environment"], found
+    return Figures(kept["environment"], found, [Cost(**each) for each in kept["requests"]])
 
 
 if __name__ == "__main__":

@@ -63,12 +63,12 @@ class Delta(Peer):
         import deltalake  # noqa: PLC0415 - a peer may be absent
 
         self._module, self._path = deltalake, str(directory / "delta")
-        deltalake.write_deltalake(self._path, _microseconds(rows))
+        deltalake.write_deltalake(self._path, microseconds(rows))
         self._table = deltalake.DeltaTable(self._path)
 
     def create(self, row: pa.Table) -> None:
         """Append to the table in hand."""
-        self._module.write_deltalake(self._table, _microseconds(row), mode="append")
+        self._module.write_deltalake(self._table, microseconds(row), mode="append")
 
     def promote(self, name: str) -> None:
         """Update by predicate."""
@@ -94,14 +94,14 @@ class Iceberg(Peer):
             connection.execute("PRAGMA synchronous=OFF")
 
         catalog.create_namespace("peer")
-        rows = _microseconds(rows)
+        rows = microseconds(rows)
         self._table = catalog.create_table("peer.rows", schema=rows.schema)
         self._table.append(rows)
         self._schema = rows.schema
 
     def create(self, row: pa.Table) -> None:
         """Append."""
-        self._table.append(_microseconds(row))
+        self._table.append(microseconds(row))
 
     def promote(self, name: str) -> None:
         """Replace the row by its new state: there is no update."""
@@ -119,11 +119,11 @@ class Lance(Peer):
     def __init__(self, directory: Path, rows: pa.Table) -> None:
         import lance  # noqa: PLC0415 - a peer may be absent
 
-        self._data = lance.write_dataset(_simple(rows), str(directory / "peer.lance"))
+        self._data = lance.write_dataset(simple(rows), str(directory / "peer.lance"))
 
     def create(self, row: pa.Table) -> None:
         """Append to the dataset in hand."""
-        self._data.insert(_simple(row), mode="append")
+        self._data.insert(simple(row), mode="append")
 
     def promote(self, name: str) -> None:
         """Update by predicate."""
@@ -133,9 +133,9 @@ class Lance(Peer):
 PEERS: tuple[type[Peer], ...] = (Duckdb, Delta, Iceberg, Lance)
 
 
-def _microseconds(rows: pa.Table) -> pa.Table:
+def microseconds(rows: pa.Table) -> pa.Table:
     """Delta and Iceberg know no nanoseconds, and Iceberg no maps without values."""
-    rows = _simple(rows)
+    rows = simple(rows)
     for at, field in enumerate(rows.schema):
         if pa.types.is_timestamp(field.type):
             wanted = pa.timestamp("us", "UTC")
@@ -143,7 +143,7 @@ def _microseconds(rows: pa.Table) -> pa.Table:
     return rows
 
 
-def _simple(rows: pa.Table) -> pa.Table:
+def simple(rows: pa.Table) -> pa.Table:
     """Leave out the columns that jammi-db does not have, which not every system can store."""
     return rows.drop_columns(
         [

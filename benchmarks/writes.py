@@ -37,7 +37,7 @@ def _synced(setting: Setting, rows: pa.Table) -> Iterator[Measurement]:
     with tempfile.TemporaryDirectory(dir=setting.scratch) as scratch:
         directory = Path(scratch)
         calls = {OURS: _ours(workload.filled(directory / "root", rows))}
-        if setting.has("sqlite3"):
+        if setting.has("sqlite3") and rows.num_rows <= _SMALL:
             calls["sqlite3"] = _sqlite(directory, rows)
         calls |= _peers(setting, directory, rows, synced=True)
         yield from _both(setting, "durable", rows, calls, {FLOOR: floor(directory / "floor")})

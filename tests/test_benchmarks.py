@@ -48,6 +48,19 @@ def test_a_run_keeps_its_figures_and_prints_verdicts(tmp_path):
     assert not [path for path in tmp_path.iterdir() if path != out]
 
 
+def test_requests_are_counted(tmp_path):
+    """A commit of ours is one write in a bucket, as FORMAT says; the table shows it."""
+    out = tmp_path / "figures.json"
+    done = run("requests", "--quick", "--peers", "--json", out, "--scratch", tmp_path)
+    counted = {each["work"]: each for each in json.loads(out.read_bytes())["requests"]}
+    assert set(counted) == {"create one row", "promote one row", "open and get one row"}
+    for work in ("create one row", "promote one row"):
+        assert [counted[work][kind] for kind in ("writes", "reads", "lists")] == [1, 0, 0]
+        assert 0 < counted[work]["bytes"] < 16_384
+    assert counted["open and get one row"]["writes"] == 0
+    assert "create one row             jammi_files       1      0      0" in done.stdout
+
+
 def test_verdicts():
     """A bound is met on its own side only, for each of the three relations."""
     code = """
