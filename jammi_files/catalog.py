@@ -194,25 +194,25 @@ class Catalog(Upkeep):
         """Return the newest version that this process has seen: asks nothing, may be behind."""
         return CatalogSnapshot(self._shared.log.known, self._scope)
 
-    def history(self, limit: int | None = None) -> list[CommitInfo]:
+    def history(self, limit: int | None = None, *, since: int = 0) -> list[CommitInfo]:
         """Return the commits that changed visible rows, oldest first; admin sees every commit.
 
-        ``limit`` asks for the newest commits only. Costs one read per version; what vacuum has
-        retired is forgotten.
+        ``limit`` asks for the newest, ``since`` for those after a version. Costs one read per
+        version; what vacuum has retired is forgotten.
         """
         count = None if limit is None else require_count("limit", limit)
-        return read_history(self._shared.log, self._scope, count)
+        return read_history(self._shared.log, self._scope, count, require_count("since", since))
 
-    def changes(self, since: int) -> pa.Table:
-        """Return what differs between version ``since`` and now, net, in no order.
+    def changes(self, since: int, until: int | None = None) -> pa.Table:
+        """Return what differs between version ``since`` and ``until`` (now), net, in no order.
 
         Columns: ``change_type`` (insert, update, delete), ``version`` (that made the change),
         then `SCHEMA`. An insert or update shows the new row, a delete the last one.
 
         Raises:
-            VersionNotFoundError: ``since`` was never committed, or vacuum retired it.
+            VersionNotFoundError: one of them was never committed, or vacuum retired it.
         """
-        new = self._head()
+        new = self._head() if until is None else self._shared.log.at(require_count("until", until))
         return changes_between(self._shared.log.at(require_count("since", since)), new, self._scope)
 
     @contextlib.contextmanager

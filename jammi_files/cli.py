@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import io
 import logging
 import os
@@ -16,7 +17,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TextIO
 
 from jammi_files import terminal
-from jammi_files.cli_commands import COMMANDS, Answer
+from jammi_files.cli_answer import Answer, Event, Feed
+from jammi_files.cli_commands import COMMANDS
 from jammi_files.cli_parser import ROOT_VARIABLE, make_parser
 from jammi_files.errors import InvalidInputError, JammiFilesError
 
@@ -52,7 +54,26 @@ def _run(argv: Sequence[str] | None) -> int:
     if not getattr(args, "root", "named otherwise"):
         raise InvalidInputError(f"which catalog? give --root ROOT or set {ROOT_VARIABLE}")
     answer = COMMANDS[args.command](args)
+    if isinstance(answer, Feed):
+        return _follow(answer, as_json=args.json)
     return _output(lambda stream: _print(answer, stream, as_json=args.json)) or answer.code
+
+
+def _follow(feed: Feed, *, as_json: bool) -> int:
+    """Print what happens as it happens; an interrupt is how it ends."""
+    with contextlib.suppress(KeyboardInterrupt):
+        for event in feed.events:
+            code = _output(functools.partial(_print_event, event, as_json=as_json))
+            if code:
+                return code
+    return 0
+
+
+def _print_event(event: Event, stream: TextIO, *, as_json: bool) -> None:
+    if not as_json:
+        terminal.write(event.view, stream)
+    elif event.document is not None:
+        terminal.write_json_line(event.document, stream)
 
 
 def _print(answer: Answer, stream: TextIO, *, as_json: bool) -> None:

@@ -6,46 +6,39 @@ import argparse
 import dataclasses
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib import metadata
 from itertools import chain
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
-from typing import Any
 
 import pyarrow as pa
 
 from jammi_files import cli_views as views
 from jammi_files import interop, terminal
+from jammi_files.cli_answer import Answer, Feed, nothing, open_store, record_of
+from jammi_files.cli_asking import run_lineage, run_ls, run_open, run_show, run_status, run_why
+from jammi_files.cli_completion import completion
+from jammi_files.cli_following import run_diff, run_history, run_watch
 from jammi_files.copy_root import copy
 from jammi_files.data_files import DataFile, FileFormat, open_data_file
 from jammi_files.descriptors import External
-from jammi_files.errors import InvalidInputError, StorageError, TableNotFoundError
+from jammi_files.errors import InvalidInputError
 from jammi_files.fsck import Severity, fsck
-from jammi_files.jammi_db import CATALOG as JAMMI_CATALOG
 from jammi_files.materialization import Device, MaterializationEnv
 from jammi_files.repairs import repair
-from jammi_files.schema import InputAnchor, ResultTableRecord, ResultTableStatus
-from jammi_files.store import ResultStore, Verification, connect, verify_one
+from jammi_files.schema import InputAnchor, ResultTableRecord
+from jammi_files.store import ResultStore, Verification, verify_one
 from jammi_files.terminal import Block
 
 PRODUCER = "jammi-files publish"
 """The producer that the descriptor of a published file names."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Answer:
-    """What a command found; ``code`` is 1 where something is wrong with a result."""
-
-    document: Mapping[str, Any]
-    view: Sequence[Block]
-    code: int = 0
-
-
 def run_import(args: argparse.Namespace) -> Answer:
     """Bring in a directory of jammi-db; with ``--verify`` judge what is now here of it."""
-    store = _open(args, creates=True, whole=True)
+    store = open_store(args, creates=True, whole=True)
     if os.path.realpath(args.directory) == os.path.realpath(store.root):
         raise InvalidInputError(f"'{args.directory}' is the root itself; choose another --root")
     is_new = not store.catalog.exists
@@ -73,34 +66,14 @@ def run_import(args: argparse.Namespace) -> Answer:
     return Answer(document, view, 0 if ok else 1)
 
 
-def run_ls(args: argparse.Namespace) -> Answer:
-    """List the visible results, oldest first."""
-    snapshot = _open(args).catalog.snapshot()
-    if args.source is None:
-        wanted = list(ResultTableStatus) if args.status is None else [args.status]
-        records = [r for status in wanted for r in snapshot.list_result_tables_by_status(status)]
-    else:
-        records = snapshot.find_result_tables(args.source, status=args.status)
-    records.sort(key=lambda record: (record.created_at, record.table_name))
-    document = {"version": snapshot.version, "tables": [record.to_dict() for record in records]}
-    return Answer(document, [views.rows(records) if records else _nothing(args)])
-
-
-def run_show(args: argparse.Namespace) -> Answer:
-    """Show one result: row, sidecar, location, and what was made from it."""
-    store = _open(args)
-    document = views.description(store, _record(store, args.name))
-    return Answer(document, [views.facts(document)])
-
-
 def run_publish(args: argparse.Namespace) -> Answer:
     """Make a file a ready, attested result."""
-    store = _open(args, creates=True)
+    store = open_store(args, creates=True)
     is_new = not store.catalog.exists
     chosen = None if args.format is None else FileFormat(args.format)
     with open_data_file(args.file, chosen) as file:
         name = _publish(args, store, file)
-    record = _record(store, name)
+    record = record_of(store, name)
     document = views.description(store, record)
     view = [
         *_new_catalog(store, is_new),
@@ -114,31 +87,24 @@ def run_verify(args: argparse.Namespace) -> Answer:
     """Judge results by their sidecar, bytes and row."""
     if args.names and args.all:
         raise InvalidInputError("give names or --all, not both")
-    store = _open(args)
+    store = open_store(args)
     if args.names:
-        names = [_record(store, name).table_name for name in dict.fromkeys(args.names)]
+        names = [record_of(store, name).table_name for name in dict.fromkeys(args.names)]
     else:
         names = [r.table_name for r in store.catalog.list_result_tables_by_status("ready")]
     found = _verify(store, names)
     ok = all(each.ok for each in found)
     document = {"ok": ok, "results": [views.judged(each) for each in found]}
-    view = [views.verdicts(found), *views.verdict_counts(found)] if found else [_nothing(args)]
+    view = [views.verdicts(found), *views.verdict_counts(found)] if found else [nothing(args)]
     return Answer(document, view, 0 if ok else 1)
 
 
 def run_recover(args: argparse.Namespace) -> Answer:
     """End dead builds."""
-    report = _open(args, whole=True).recover(dry_run=args.dry_run, reap=args.reap)
+    report = open_store(args, whole=True).recover(dry_run=args.dry_run, reap=args.reap)
     actions = [dataclasses.asdict(action) for action in report.actions]
     document = {"dry_run": report.dry_run, "actions": actions}
     return Answer(document, views.recovery(report))
-
-
-def run_history(args: argparse.Namespace) -> Answer:
-    """List the commits that changed visible rows, oldest first."""
-    commits = _open(args).catalog.history(limit=args.limit)
-    document = {"commits": [commit._asdict() for commit in commits]}
-    return Answer(document, [views.commits(commits)])
 
 
 def run_fsck(args: argparse.Namespace) -> Answer:
@@ -147,7 +113,7 @@ def run_fsck(args: argparse.Namespace) -> Answer:
         return _repair(args)
     if args.dry_run or args.accept_loss or args.owner is not None:
         raise InvalidInputError("--dry-run, --owner and --accept-loss belong to --repair")
-    findings = fsck(_open(args, whole=True).catalog, deep=args.deep)
+    findings = fsck(open_store(args, whole=True).catalog, deep=args.deep)
     ok = not any(finding.severity is Severity.ERROR for finding in findings)
     document = {"ok": ok, "deep": args.deep, "findings": [views.finding(each) for each in findings]}
     return Answer(document | {"repair": None}, views.findings(findings), 0 if ok else 1)
@@ -173,7 +139,7 @@ def _repair(args: argparse.Namespace) -> Answer:
 def run_vacuum(args: argparse.Namespace) -> Answer:
     """Retire old versions and delete what no kept one needs."""
     older_than = int(args.older_than) if args.older_than.isdecimal() else args.older_than
-    catalog = _open(args, whole=True).catalog
+    catalog = open_store(args, whole=True).catalog
     with terminal.progress("Removing", sys.stderr) as step:
         report = catalog.vacuum(
             older_than, keep_last=args.keep_last, dry_run=args.dry_run, progress=step
@@ -184,7 +150,7 @@ def run_vacuum(args: argparse.Namespace) -> Answer:
 
 def run_tag(args: argparse.Namespace) -> Answer:
     """Name a version, remove a name, or list them."""
-    catalog = _open(args, whole=True).catalog
+    catalog = open_store(args, whole=True).catalog
     if args.delete is not None and (args.name is not None or args.version is not None):
         raise InvalidInputError("give a tag to set or one to --delete, not both")
     if args.version is not None and args.name is None:
@@ -198,7 +164,7 @@ def run_tag(args: argparse.Namespace) -> Answer:
 
 def run_export(args: argparse.Namespace) -> Answer:
     """Write the visible results as a directory of jammi-db."""
-    report = interop.export_jammi(_open(args), args.directory)
+    report = interop.export_jammi(open_store(args), args.directory)
     home = str(Path(args.directory).absolute())
     document = {"ok": not report.skipped, "directory": home, **dataclasses.asdict(report)}
     view = [
@@ -224,47 +190,37 @@ def run_copy(args: argparse.Namespace) -> Answer:
     return Answer(document, views.copied(report), 0 if report.ok else 1)
 
 
-COMMANDS: dict[str, Callable[[argparse.Namespace], Answer]] = {
+def run_completion(args: argparse.Namespace) -> Answer:
+    """Print the script by which a shell completes this command.
+
+    Raises:
+        InvalidInputError: the extra that makes it is not installed.
+    """
+    script = completion(args.shell)
+    return Answer({"shell": args.shell, "script": script}, script.rstrip("\n").split("\n"))
+
+
+COMMANDS: dict[str, Callable[[argparse.Namespace], Answer | Feed]] = {
     "import": run_import,
     "ls": run_ls,
     "show": run_show,
+    "open": run_open,
+    "status": run_status,
+    "why": run_why,
+    "lineage": run_lineage,
     "publish": run_publish,
     "verify": run_verify,
     "recover": run_recover,
     "history": run_history,
+    "diff": run_diff,
+    "watch": run_watch,
     "fsck": run_fsck,
     "vacuum": run_vacuum,
     "tag": run_tag,
     "export": run_export,
     "copy": run_copy,
+    "completion": run_completion,
 }
-
-
-def _open(args: argparse.Namespace, *, creates: bool = False, whole: bool = False) -> ResultStore:
-    """Open the root; ``whole`` commands see every tenant unless one is named.
-
-    Raises:
-        StorageError: the root holds no catalog, and the command does not create one.
-    """
-    store = connect(args.root, tenant=args.tenant)
-    if not creates and not store.catalog.exists:
-        raise StorageError(f"no catalog at '{store.root}'{_reason(store)}")
-    if args.admin or (whole and args.tenant is None):
-        return store.as_admin()
-    return store
-
-
-def _reason(store: ResultStore) -> str:
-    if store.storage.size(JAMMI_CATALOG) is not None:
-        return ": this is a directory of jammi-db; see 'jammi-files import --help'"
-    return "" if store.storage.list("") else ": the directory does not exist or is empty"
-
-
-def _record(store: ResultStore, name: str) -> ResultTableRecord:
-    record = store.catalog.get_result_table(name)
-    if record is None:
-        raise TableNotFoundError.named(name)
-    return record
 
 
 def _visible(store: ResultStore, names: Iterable[str]) -> list[ResultTableRecord]:
@@ -312,7 +268,7 @@ def _work(
 def _publish(args: argparse.Namespace, store: ResultStore, file: DataFile) -> str:
     params = {"file_format": file.format.value}
     versions = f"jammi_files {metadata.version('jammi_files')}, pyarrow {pa.__version__}"
-    inputs = [InputAnchor.source_version(args.source, f"sha256:{file.digest}")]
+    inputs = [InputAnchor.source_version(args.source, f"file:sha256:{file.digest}:{file.size}")]
     if args.derived_from is not None:
         inputs.append(store.result_digest_anchor(args.derived_from))
     with store.build(
@@ -339,9 +295,3 @@ def _publish(args: argparse.Namespace, store: ResultStore, file: DataFile) -> st
 
 def _new_catalog(store: ResultStore, is_new: bool) -> list[Block]:  # noqa: FBT001 - one fact
     return [f"New catalog at {store.root}"] if is_new else []
-
-
-def _nothing(args: argparse.Namespace) -> Block:
-    if args.admin or args.tenant is not None:
-        return "No results."
-    return "No results without a tenant; --tenant UUID or --admin shows others."

@@ -156,6 +156,12 @@ def commits(found: Sequence[CommitInfo]) -> Block:
     return Table(["VERSION", "COMMITTED", "OPERATION", "TABLES"], lines) if lines else "No commits."
 
 
+def commit_line(each: CommitInfo) -> str:
+    """Return a commit as one line, for commits that are told one by one."""
+    what = f"{_second(each.committed_at)}  {each.operation}"
+    return f"{each.version:>7}  {what}  {_some(each.tables)}"
+
+
 def finding(each: fsck.Finding) -> dict[str, str]:
     """Return a finding of `fsck`."""
     return {

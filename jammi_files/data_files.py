@@ -50,7 +50,7 @@ _SUFFIXES = {
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class DataFile:
-    """An open file: ``digest`` is the SHA-256 of its bytes in hex.
+    """An open file: ``digest`` is the SHA-256 of its ``size`` bytes in hex.
 
     ``tables`` yields the rows in parts that make good row groups, and raises `FormatError` where
     the file is damaged and `StateError` at its end if the file changed since it was digested.
@@ -58,6 +58,7 @@ class DataFile:
 
     format: FileFormat
     digest: str
+    size: int
     schema: pa.Schema
     tables: Iterator[pa.Table]
 
@@ -83,7 +84,7 @@ def open_data_file(
         with _reading(place, kind):
             schema, batches = _OPENERS[kind](file)
         _require_storable(place, schema)
-        yield DataFile(kind, digest, schema, _tables(place, kind, batches, file, before))
+        yield DataFile(kind, digest, before[0], schema, _tables(place, kind, batches, file, before))
 
 
 def _format_of(path: Path) -> FileFormat:

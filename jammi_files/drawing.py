@@ -63,7 +63,7 @@ class Lineage:
 
     def to_dot(self) -> str:
         """Return a Graphviz digraph from inputs to results; what may be a raw source is round."""
-        results = self._results()
+        results = set(self.results())
         lines = ["digraph lineage {", "  rankdir=LR;"]
         for name in self._names():
             shape = "box" if name in results else "ellipse"
@@ -77,7 +77,7 @@ class Lineage:
 
     def to_mermaid(self) -> str:
         """Return a Mermaid flowchart from inputs to results; what may be a raw source is round."""
-        results = self._results()
+        results = set(self.results())
         nodes = {name: f"n{number}" for number, name in enumerate(self._names())}
         lines = ["flowchart LR"]
         for name, node in nodes.items():
@@ -94,11 +94,12 @@ class Lineage:
         links = link((edge.derived, edge.input, edge.kind) for edge in self.edges)
         return inputs_first(links, (self.table_name, *(edge.derived for edge in self.edges)))
 
-    def _results(self) -> set[str]:
-        """Return the names that are certainly results."""
+    def results(self) -> list[str]:
+        """Return the names that are certainly results, each before what was made from it."""
         made = {edge.derived for edge in self.edges}
         pinned = {edge.input for edge in self.edges if edge.kind is AnchorKind.RESULT_DIGEST}
-        return {self.table_name} | made | pinned
+        certain = {self.table_name} | made | pinned
+        return [name for name in self._names() if name in certain]
 
 
 def trace(reads: Reads, table_name: str) -> Lineage:

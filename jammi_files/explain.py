@@ -119,8 +119,13 @@ class StaleExplanation:
 
     def explain(self) -> str:
         """Return the answer in words."""
+        return "\n".join(self.lines())
+
+    def lines(self) -> list[str]:
+        """Return the answer in words, the verdict first, then a line for each reason."""
+        verdict, *reasons = self.staleness.lines()
         differences = [f"- {each.explain()}" for each in self.differences]
-        return "\n".join([f"'{self.table_name}' is {self.staleness.explain()}", *differences])
+        return [f"'{self.table_name}' is {verdict}", *reasons, *differences]
 
 
 def explain_miss(

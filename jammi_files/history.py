@@ -31,12 +31,14 @@ class CommitInfo(NamedTuple):
     tables: tuple[str, ...]
 
 
-def read_history(log: Log[Snapshot, Draft], scope: Scope, limit: int | None) -> list[CommitInfo]:
-    """Return the newest ``limit`` commits that the scope may know of, oldest first."""
+def read_history(
+    log: Log[Snapshot, Draft], scope: Scope, limit: int | None, since: int
+) -> list[CommitInfo]:
+    """Return the newest ``limit`` commits after ``since`` that the scope may know of, in order."""
     retention = log.head().header.retention
     found: list[CommitInfo] = []
     for version in filter(retention.keeps, reversed(log.versions())):
-        if limit is not None and len(found) >= limit:
+        if version <= since or (limit is not None and len(found) >= limit):
             break
         with contextlib.suppress(VersionNotFoundError):  # retired meanwhile
             try:

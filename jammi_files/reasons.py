@@ -198,9 +198,13 @@ class _Staleness(abc.ABC):
     def __str__(self) -> str:
         return self.explain()
 
-    @abc.abstractmethod
     def explain(self) -> str:
         """Return the answer and its reasons in words, one a line."""
+        return "\n".join(self.lines())
+
+    @abc.abstractmethod
+    def lines(self) -> list[str]:
+        """Return the verdict, then a line for each reason."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -219,9 +223,9 @@ class Fresh(_Staleness):
         """Return the JSON form (`B016`)."""
         return {"staleness": self.staleness, **_compared(self.definition_compared)}
 
-    def explain(self) -> str:
+    def lines(self) -> list[str]:
         """Return the answer in words."""
-        return "fresh: every input is as it was read" + _only_inputs(self.definition_compared)
+        return ["fresh: every input is as it was read" + _only_inputs(self.definition_compared)]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -242,8 +246,8 @@ class Stale(_Staleness):
         fields = {"staleness": self.staleness, "reasons": [r.to_dict() for r in self.reasons]}
         return {**fields, **_compared(self.definition_compared), **_counted(self.more)}
 
-    def explain(self) -> str:
-        """Return the answer and its reasons in words, one a line."""
+    def lines(self) -> list[str]:
+        """Return the verdict, then a line for each reason."""
         lines = [reason.explain() for reason in self.reasons]
         return _lines("stale" + _only_inputs(self.definition_compared), lines, self.more)
 
@@ -278,8 +282,8 @@ class Undecidable(_Staleness):
             **_counted(self.more),
         }
 
-    def explain(self) -> str:
-        """Return the answer and its reasons in words, one a line."""
+    def lines(self) -> list[str]:
+        """Return the verdict, then a line for each reason."""
         told = [*self.decided_reasons, *self.inputs]
         lines = [each.explain() for each in told]
         return _lines("undecidable" + _only_inputs(self.definition_compared), lines, self.more)
@@ -295,12 +299,10 @@ class Unattested(_Staleness):
         """Return the JSON form (`B016`)."""
         return {"staleness": self.staleness}
 
-    def explain(self) -> str:
+    def lines(self) -> list[str]:
         """Return the answer in words."""
-        return (
-            "missing_manifest: the row carries no contract, so nothing can be compared; produce it"
-            " again through store.build or finalize_with_manifest"
-        )
+        words = "the row carries no contract, so nothing can be compared; produce it again"
+        return [f"{self.staleness}: {words} through store.build or finalize_with_manifest"]
 
 
 Staleness = Fresh | Stale | Undecidable | Unattested
@@ -319,6 +321,6 @@ def _only_inputs(definition_compared: bool) -> str:  # noqa: FBT001 - a field's 
     return "" if definition_compared else " (only inputs were compared: no definition was given)"
 
 
-def _lines(title: str, lines: list[str], more: int) -> str:
+def _lines(title: str, lines: list[str], more: int) -> list[str]:
     rest = [f"{more} more ancestors are stale"] if more else []
-    return "\n".join([title, *(f"- {line}" for line in [*lines, *rest])])
+    return [title, *(f"- {line}" for line in [*lines, *rest])]

@@ -43,6 +43,12 @@ _STYLES = {
     "building": "cyan",
     "failed": "red",
     "error": "bold red",
+    "fresh": "green",
+    "stale": "red",
+    "undecidable": "yellow",
+    "insert": "green",
+    "update": "yellow",
+    "delete": "red",
     "notice": "yellow",
 }
 _GAP = "  "
@@ -68,7 +74,20 @@ def write(blocks: Sequence[Block], stream: TextIO) -> None:
 
 def write_json(document: Mapping[str, Any], stream: TextIO) -> None:
     """Write one JSON document in UTF-8 and flush."""
-    text = _to_json(document)
+    _write_utf8(to_json(document), stream)
+
+
+def write_json_line(document: Mapping[str, Any], stream: TextIO) -> None:
+    """Write one JSON document on a line of its own and flush."""
+    _write_utf8(json_line(document) + "\n", stream)
+
+
+def json_line(document: Mapping[str, Any]) -> str:
+    """Return a JSON document as one line of ASCII, which every terminal and encoding carries."""
+    return json.dumps(document)
+
+
+def _write_utf8(text: str, stream: TextIO) -> None:
     buffer = getattr(stream, "buffer", None)
     if buffer is None:
         stream.write(text)
@@ -217,7 +236,8 @@ def _rich_table(block: Block) -> Any:  # noqa: ANN401 - rich is an extra: its ty
     return table
 
 
-def _to_json(document: Mapping[str, Any]) -> str:
+def to_json(document: Mapping[str, Any]) -> str:
+    """Return an indented JSON document in which what a terminal does not show is an escape."""
     try:
         data = orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
         text = data.decode()

@@ -36,9 +36,15 @@ TENANT_B = "01906c83-d4c8-7e10-9c4f-3b6f7c5a8e9b"
 READING = (
     ["ls"],
     ["show", "x"],
+    ["open", "x"],
+    ["status"],
+    ["why", "x"],
+    ["lineage", "x"],
     ["verify", "--all"],
     ["recover"],
     ["history"],
+    ["diff", "0"],
+    ["watch"],
     ["fsck"],
     ["vacuum"],
     ["tag"],
@@ -260,11 +266,12 @@ def test_publish_attests_format_and_digest(ask, tmp_path):
     path = tmp_path / "rows.csv"
     pyarrow.csv.write_csv(DATA, path)
     digest = "sha256:" + hashlib.sha256(path.read_bytes()).hexdigest()
+    version = f"file:{digest}:{path.stat().st_size}"
     document = ask("publish", path, "--source", "docs")
     descriptor = document["sidecar"]["descriptor"]
     assert descriptor["producer"] == "external"
     assert descriptor["params"] == {"content_digest": digest, "file_format": "csv"}
-    anchor = {"source": "docs", "anchor": digest, "kind": "source_version"}
+    anchor = {"source": "docs", "anchor": version, "kind": "source_version"}
     assert document["table"]["input_anchors"] == [anchor]
 
 
@@ -627,7 +634,15 @@ def test_reading_commands_write_nothing(run, store, root):
     name = build(store)
     before = listing(root)
     looks = (["ls"], ["show", name], ["verify"], ["history"], ["fsck"], ["recover"])
-    for argv in (*looks, ["vacuum"], ["tag"], ["fsck", "--repair", "--dry-run"]):
+    asks = (["open", name], ["status"], ["why", name], ["lineage", name], ["diff", "0"])
+    for argv in (
+        *looks,
+        *asks,
+        ["watch", "--since", "0", "--limit", "1"],
+        ["vacuum"],
+        ["tag"],
+        ["fsck", "--repair", "--dry-run"],
+    ):
         assert run(*argv)[0] == 0
     assert listing(root) == before
 
@@ -651,6 +666,20 @@ def test_reading_commands_write_nothing(run, store, root):
         ["history", "--limit", "many"],
         ["history", "--limit", "-1"],
         ["ls", "--root", "unknown://place"],
+        ["ls", "--columns", "table_name,colour"],
+        ["ls", "--sort", "lease"],
+        ["ls", "--limit", "-1"],
+        ["open", "x", "--rows", "some"],
+        ["status", "--current", "docs"],
+        ["status", "--check", "twice"],
+        ["lineage", "x", "--format", "png"],
+        ["lineage", "x", "--format", "dot", "--json"],
+        ["diff"],
+        ["diff", "2", "1"],
+        ["watch", "--since", "-1"],
+        ["watch", "--interval", "0"],
+        ["watch", "--interval", "nan"],
+        ["completion", "fish"],
     ],
     ids=" ".join,
 )
@@ -813,11 +842,17 @@ def test_help_documents_the_keys_of_the_json(command, capsys, ask, store, tmp_pa
     arguments = {
         "import": [FIXTURE],
         "show": [name],
+        "open": [name],
+        "why": [name],
+        "lineage": [name],
+        "diff": ["0"],
+        "watch": ["--since", "0", "--limit", "1"],
         "publish": [path, "--source", "docs"],
         "export": [tmp_path / "out"],
     }
-    if command == "copy":
-        assert main(["copy", str(store.root), str(tmp_path / "copy"), "--json"]) == 0
+    elsewhere = {"copy": [str(store.root), str(tmp_path / "copy")], "completion": ["bash"]}
+    if command in elsewhere:
+        assert main([command, *elsewhere[command], "--json"]) == 0
         document = orjson.loads(capsys.readouterr().out)
     else:
         document = ask(command, *arguments.get(command, []))
@@ -837,7 +872,7 @@ def test_examples_in_the_help_parse(command, capsys):
     examples = [line.strip() for line in text.splitlines() if line.startswith("  jammi-files ")]
     assert examples
     for example in examples:
-        words = shlex.split(example.split("|")[0])
+        words = shlex.split(re.split(" [|>] ", example)[0])
         assert make_parser().parse_args(words[1:]).command in COMMANDS
 
 
@@ -857,11 +892,15 @@ def test_hostile_names_are_escaped(run, store, flags):
             properties={HOSTILE: HOSTILE},
         )
     store.catalog.fail_result_table("evil\u202ename", HOSTILE)
-    for argv in (["ls"], ["show", "evil\u202ename"], ["history"], ["fsck"], ["verify"]):
+    name = "evil\u202ename"
+    looks = (["ls"], ["show", name], ["history"], ["fsck"], ["verify"], ["status"], ["diff", "0"])
+    more = (["why", name], ["lineage", name], ["watch", "--since", "0", "--limit", "2"])
+    for argv in (*looks, *more, ["ls", "--columns", "source_id,properties,table_name"]):
         _, out, err = run(*argv, *flags)
         assert (out + err).replace("\n", "").isprintable()
         if flags:
-            json.loads(out)
+            for line in out.splitlines() if argv[0] == "watch" else [out]:
+                json.loads(line)
     _, _, err = run("show", f"no{HOSTILE}")
     assert one_line(err).replace("\n", "").isprintable()
     assert "noa\\x1b[31m" in err
@@ -897,15 +936,16 @@ def test_same_content_with_and_without_rich(monkeypatch, store, root, columns):
     pytest.importorskip("rich")
     name = build(store)
     monkeypatch.setenv("COLUMNS", columns)
-    for argv in (["ls"], ["verify"], ["show", name], ["history"]):
+    looks = (["ls"], ["verify"], ["show", name], ["history"], ["open", name], ["status"])
+    for argv in (*looks, ["why", name], ["lineage", name], ["diff", "0"]):
         raw, with_rich = drawn(monkeypatch, *argv, "--root", root)
-        assert "\x1b[" in raw
+        assert ("\x1b[" in raw) == (argv[0] not in ("why", "lineage"))  # lines, no table
         with monkeypatch.context() as patch:
             hide_rich(patch)
             raw, without = drawn(patch, *argv, "--root", root)
         assert "\x1b" not in raw
-        assert with_rich.replace("─", "").split() == without.split()
-        assert name in with_rich
+        assert with_rich.replace("─", "").split() == without.replace("─", "").split()
+        assert name in with_rich or argv[0] == "open"
 
 
 def test_no_color_is_respected(monkeypatch, store, root):
