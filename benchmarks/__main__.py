@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks import processes, reads, requests, table, writes
+from benchmarks import processes, reads, report, requests, table, writes
 from benchmarks.harness import Measurement, Progress, Timing, environment
 from benchmarks.picture import draw
 from benchmarks.requests import Cost
@@ -58,7 +58,9 @@ def main() -> None:
     if arguments.write:
         _save(RESULTS, figures)
     if arguments.write or arguments.redraw:
-        draw(figures.found, HOME / "pictures")
+        pictures = draw(figures.found, HOME / "pictures")
+        page = HOME / "RESULTS.md"
+        report.write(page, figures.told, figures.found, figures.costs, pictures)
 
 
 def _run(arguments: argparse.Namespace) -> Figures:

@@ -18,7 +18,7 @@ class Target(NamedTuple):
     ``faster``: theirs / ours is at least ``bound``. ``within``: ours / theirs is at most ``bound``.
     ``below``: ours itself is at most ``bound``, in the unit of the measurement. ``rows`` limits it
     to one number of rows. ``other`` names another work, ``other_rows`` other rows to compare with,
-    ``percentile`` another one than p50 of ours.
+    ``percentile`` another one than p50 of ours. ``why`` is what forbids it, where something does.
     """
 
     work: str
@@ -29,6 +29,7 @@ class Target(NamedTuple):
     other: str | None = None
     other_rows: int | None = None
     percentile: str = "p50"
+    why: str = ""
 
 
 class Verdict(NamedTuple):
