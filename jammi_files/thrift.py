@@ -25,7 +25,14 @@ def varint(number: int) -> bytes:
 
 def zigzag(number: int) -> bytes:
     """Encode a signed integer."""
+    if 0 <= number < _SIZES:
+        return _ZIGZAG[number]
     return varint(number << 1 if number >= 0 else ~(number << 1))
+
+
+_SIZES = 4096
+_ZIGZAG = [varint(number << 1) for number in range(_SIZES)]
+"""Sizes of pages and numbers of rows: a manifest holds two hundred of them."""
 
 
 def binary(value: bytes) -> bytes:
