@@ -47,12 +47,16 @@ class Bucket:
         self.careless = ""
         """Part of the keys that a create overwrites instead of being refused; none by default."""
         self.injected: Counter[str] = Counter()
-        self._stale = int(plan.stale_listings * SECOND)
-        self._born: dict[str, int] = {}
-        self._gone: dict[str, tuple[int, Object]] = {}
-        self._troubles = {
-            client.name: {each.at: each for each in client.troubles} for client in plan.clients
-        }
+        self.stale = int(plan.stale_listings * SECOND)
+        """Nanoseconds that a listing may be behind."""
+        self._past: dict[str, list[tuple[int, Object | None]]] = {}
+        self._troubles: dict[tuple[str, str, int], Trouble] = {}
+        self._aims: dict[str, list[str]] = {}
+        self._counts: Counter[tuple[str, str]] = Counter()
+        for client in plan.clients:
+            self._aims[client.name] = sorted({each.on for each in client.troubles})
+            for each in client.troubles:
+                self._troubles[client.name, each.on, each.at] = each
 
     def request(self, kind: str, key: str, act: Callable[[], Any]) -> Any:
         """Send one request of the running task and return or raise its answer."""
@@ -60,13 +64,28 @@ class Bucket:
         if self.world.is_over:
             raise Crash
         task.requests += 1
-        trouble = self._troubles.get(task.name, {}).get(task.requests)
+        trouble = self._trouble(task, f"{kind} {key}")
         call = _Call(self.world, task, kind, key, act)
         if trouble is None:
             return call.send()
         self.injected[str(trouble.fault)] += 1
         self.world.note(task.life.name, task.name, "fault", trouble.fault, kind, key)
         return call.send_badly(trouble)
+
+    def _trouble(self, task: Task, request: str) -> Trouble | None:
+        """Count a request; return the fault that it meets."""
+        found = None
+        for aim in self._aims.get(task.name, ()):
+            if aim in request:
+                self._counts[task.name, aim] += 1
+                at = self._counts[task.name, aim]
+                found = self._troubles.get((task.name, aim, at), found)
+        if found is not None:
+            task.lost = found.lost
+        elif task.lost:
+            task.lost -= 1
+            found = Trouble(task.requests, Fault.LOST, task.chance.random())
+        return found
 
     # What takes effect, at the instant of the call.
 
@@ -79,8 +98,8 @@ class Bucket:
     def put(self, key: str, data: bytes) -> None:
         """Create or overwrite an object."""
         self.watch.before_put(key, data)
-        self._born.setdefault(key, self.world.now)
         self.objects[key] = Object(data, self.world.now)
+        self._remember(key)
         self.watch.after_put(key, data)
 
     def get(self, key: str) -> bytes:
@@ -94,11 +113,11 @@ class Bucket:
         if key not in self.objects:
             raise FileNotFoundError(key)
         self.watch.before_delete(key)
-        self._born.pop(key, None)
-        self._gone[key] = self.world.now, self.objects.pop(key)
+        del self.objects[key]
+        self._remember(key)
 
     def entries(self, prefix: str) -> list[Entry]:
-        """List what lies directly under a prefix, or lay there a while ago."""
+        """List what lies directly under a prefix, each object as it is or was a while ago."""
         found: dict[str, Entry] = {}
         for key, each in self._listed():
             if key.startswith(prefix):
@@ -109,13 +128,19 @@ class Bucket:
                 )
         return [found[name] for name in sorted(found)]
 
+    def _remember(self, key: str) -> None:
+        if self.stale:
+            self._past.setdefault(key, []).append((self.world.now, self.objects.get(key)))
+
     def _listed(self) -> Iterator[tuple[str, Object]]:
-        then = self.world.now - self._stale
-        for key, each in self.objects.items():
-            if self._born[key] <= then or not self._stale:
-                yield key, each
-        if self._stale:
-            yield from ((key, each) for key, (at, each) in self._gone.items() if at > then)
+        if not self.stale:
+            yield from self.objects.items()
+            return
+        for key, states in self._past.items():
+            then = self.world.now - int(self.stale * self.world.current.chance.random())
+            seen = [each for at, each in states if at <= then]
+            if seen and seen[-1] is not None:
+                yield key, seen[-1]
 
 
 class _Call:

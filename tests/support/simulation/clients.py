@@ -11,7 +11,7 @@ from support.simulation.bucket import ROOT, Bucket, SimulatedDialect
 from support.simulation.history import Call, Result
 from support.simulation.plan import ClientPlan, Step
 from support.simulation.witness import Witness
-from support.simulation.world import Crash, Task, World
+from support.simulation.world import SECOND, Crash, Task, World
 
 from jammi_files import rules
 from jammi_files.catalog import Catalog
@@ -194,7 +194,7 @@ class Client:
         assert all(name in self.witness.created for name in names), "acknowledged and lost"
 
     def do_read(self, _: Step, call: Call) -> None:
-        since = self.witness.newest.number
+        since = self.witness.known_to_all
         pinned = self.catalog.snapshot()
         assert pinned.version >= self.seen, f"version {pinned.version} after {self.seen}"
         self.seen = pinned.version
@@ -202,7 +202,7 @@ class Client:
 
     def do_pinned(self, step: Step, _: Call) -> None:
         """Pin a version and look at it only after a while: it is as it was, or retired."""
-        since = self.witness.newest.number
+        since = self.witness.known_to_all
         pinned = self.catalog.snapshot()
         self.world.sleep(10 * 10 ** (4 * step.chance))
         try:
@@ -246,6 +246,16 @@ class Client:
     def do_recover(self, step: Step, _: Call) -> None:
         self.store.recover(reap=step.chance < 0.5)
 
+    def do_overtake(self, step: Step, _: Call) -> None:
+        """Act just before somebody goes on who has stood still for long."""
+        self.world.sleep(5 * step.chance)
+        lead = step.chance * 7 % 1 * 0.6
+        self.world.sleep(max(0.0, self.world.next_awakening(60) - lead))
+        if step.chance < 0.8:
+            self.store.recover(reap=step.chance < 0.3)
+        else:
+            self.catalog.vacuum(0, dry_run=False)
+
     def do_vacuum(self, step: Step, _: Call) -> None:
         age = AGES[int(step.chance * 1000) % len(AGES)]
         self.catalog.vacuum(age, keep_last=1 + int(step.chance * 3), dry_run=False)
@@ -266,6 +276,7 @@ class Client:
 
     def do_end(self, _: Step, call: Call) -> None:
         """Look at everything once nothing is under way any more."""
+        self.world.sleep(self.bucket.stale / SECOND)
         pinned = self.catalog.snapshot()
         call.told = self._read(pinned, self.witness.newest.number)
         status = {r.table_name: str(r.status) for r in pinned.list_result_tables_by_status("ready")}

@@ -36,8 +36,8 @@ class Call:
     error: str = ""
 
 
-def check_linearizable(calls: list[Call], final: tuple[str, ...]) -> None:
-    """Check appends and reads against the final list.
+def check_linearizable(calls: list[Call], final: tuple[str, ...], behind: int = 0) -> None:
+    """Check appends and reads against the final list; a read may be ``behind``, in nanoseconds.
 
     Raises:
         AssertionError: no order explains them.
@@ -53,6 +53,8 @@ def check_linearizable(calls: list[Call], final: tuple[str, ...]) -> None:
         assert call.told == final[: len(call.told)], f"told what never was: {call}"
     looked = [call for call in calls if call.word is not None or call.kind in READS]
     known = [call for call in looked if call.result is Result.DONE]
+    if behind:
+        known = [c if c.word else dataclasses.replace(c, begun=c.begun - behind) for c in known]
     # An append that saw n words comes before the reads of n words and after those of n - 1.
     known.sort(key=lambda call: (len(call.told), call.word is None))
     latest: Call | None = None

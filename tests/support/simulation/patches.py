@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import random
 import sys
 import threading
@@ -14,6 +15,7 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
+import pyarrow as pa
 from support.simulation.plan import Plan
 from support.simulation.world import World, simulated_threading, simulated_time
 
@@ -42,11 +44,52 @@ def simulated(world: World, plan: Plan) -> Iterator[None]:
         *_machine(world),
         *((manifest, name, value) for name, value in plan.knobs),
         *_identity(world),
+        *_without_locks(),
+        (manifest, "decode_manifest", _decode_manifest_once()),
+        (manifest, "decode_segment", functools.cache(manifest.decode_segment)),
     ]
     with contextlib.ExitStack() as stack:
+        stack.enter_context(_one_thread_in_arrow())
         for where, name, value in replaced:
             stack.enter_context(mock.patch.object(where, name, value))
         yield
+
+
+@contextlib.contextmanager
+def _one_thread_in_arrow() -> Iterator[None]:
+    """Keep Arrow from handing tiny tables to threads, which costs more than it saves."""
+    before = pa.cpu_count()
+    pa.set_cpu_count(1)
+    try:
+        yield
+    finally:
+        pa.set_cpu_count(before)
+
+
+def _decode_manifest_once() -> Callable[[str, bytes], Any]:
+    """Return a `manifest.decode_manifest` that decodes what all processes read only once."""
+    decode = functools.cache(manifest.decode_manifest)
+
+    def decoded(key: str, data: bytes) -> Any:
+        header, table, rows = decode(key, data)
+        return header, table, [*rows]
+
+    return decoded
+
+
+def _without_locks() -> Iterator[tuple[Any, str, Any]]:
+    """Find the real lock that Python 3.11 has in each `functools.cached_property`.
+
+    It serves all instances, also those of other processes here, and waiting for it would be a wait
+    that the world knows nothing of. Later Pythons have none.
+    """
+    for module_name, module in list(sys.modules.items()):
+        if module_name.startswith("jammi_files."):
+            for kind in vars(module).values():
+                if isinstance(kind, type) and kind.__module__ == module_name:
+                    for value in vars(kind).values():
+                        if isinstance(value, functools.cached_property) and hasattr(value, "lock"):
+                            yield value, "lock", contextlib.nullcontext()
 
 
 def _machine(world: World) -> Iterator[tuple[Any, str, Any]]:

@@ -70,12 +70,17 @@ OPERATIONS = {
     "wait": 3,
 }
 
+TAKEOVER = {"build": 6, "overtake": 6, "recover": 1, "append": 1, "vacuum": 1, "wait": 1}
+"""The calls of plans in which builds fall silent, and others act just as they go on."""
+
 UPKEEP = {"append": 8, "bulk": 3, "vacuum": 7, "compact": 3, "read": 1, "pinned": 1, "tag": 1}
 """The calls of plans in which merges and vacuums meet; such plans have few and tiny runs."""
 
 OUTAGE = (Fault.LOST, Fault.LATE, Fault.UNANSWERED, Fault.BROKEN)
 """What befalls several requests of one client in a row, so that it gives up not knowing."""
 
+DOUBT = {"append": 6, "transaction": 2, "claim": 2, "bulk": 1, "read": 1, "wait": 1}
+"""The calls of plans in which a commit is lost sight of, and arrives when nobody counts on it."""
 
 @dataclasses.dataclass(frozen=True)
 class Step:
@@ -88,11 +93,17 @@ class Step:
 
 @dataclasses.dataclass(frozen=True)
 class Trouble:
-    """A fault of the request that a client makes as its number ``at``."""
+    """A fault of the request that a client makes as its number ``at``.
+
+    Only requests are counted that hold ``on``, as in ``create bucket/root/_catalog/segments/``. The
+    ``lost`` requests that follow never arrive.
+    """
 
     at: int
     fault: Fault
     chance: float
+    on: str = ""
+    lost: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,7 +125,8 @@ class Plan:
     clients: tuple[ClientPlan, ...]
     knobs: tuple[tuple[str, int], ...]
     stale_listings: float = 0.0
-    """Seconds that a listing may be behind; the stores that are supported are never."""
+    """Seconds that a listing may be behind, which FORMAT forbids a store: then a reader may be too.
+    """
 
     @property
     def size(self) -> int:
@@ -125,24 +137,27 @@ class Plan:
 def draw(seed: int) -> Plan:
     """Return the plan of a seed."""
     chance = random.Random(f"plan {seed}")
-    upkeep = seed % 3 == 1
+    weights = (OPERATIONS, UPKEEP, OPERATIONS, TAKEOVER, UPKEEP, DOUBT)[seed % 6]
+    upkeep = weights is UPKEEP
     processes = chance.randint(2, 4)
-    hosts = tuple(chance.randrange(2) for _ in range(processes))
+    hosts = tuple(n if weights is TAKEOVER else chance.randrange(2) for n in range(processes))
     threads = [chance.choice((1, 1, 1, 2)) for _ in range(processes)]
     rate = chance.choice((0.01, 0.03, 0.06) if upkeep else (0.0, 0.01, 0.03, 0.06, 0.12))
     clients = []
     for process, count in enumerate(threads):
         for thread in range(count):
             name = f"p{process}t{thread}"
-            steps = _steps(chance, UPKEEP if upkeep else OPERATIONS)
+            steps = _steps(chance, weights)
             troubles = _troubles(chance, rate, slow=upkeep)
-            clients.append(ClientPlan(name, process, steps, troubles))
+            aimed = _aimed(chance, weights)
+            clients.append(ClientPlan(name, process, steps, (*troubles, *aimed)))
     knobs = (
         ("INLINE_ROWS", 1 if upkeep else chance.choice((2, 4, 128))),
         ("FAN_OUT", 2 if upkeep else chance.choice((2, 3))),
         ("MERGE_IN_COMMIT_ROWS", 2 if upkeep else chance.choice((2, 6, 8192))),
     )
-    return Plan(seed, hosts, tuple(clients), knobs)
+    stale = 10 ** chance.uniform(-1.5, 1.5) if seed % 10 == 5 else 0.0
+    return Plan(seed, hosts, tuple(clients), knobs, stale)
 
 
 def _steps(chance: random.Random, weights: dict[str, int]) -> tuple[Step, ...]:
@@ -165,6 +180,20 @@ def _troubles(chance: random.Random, rate: float, *, slow: bool) -> tuple[Troubl
             at += 1
             fault = chance.choice(OUTAGE)
     return tuple(found)
+
+
+def _aimed(chance: random.Random, weights: dict[str, int]) -> Iterator[Trouble]:
+    """Yield faults of the very requests that the calls of such plans hang on."""
+    if weights is UPKEEP and chance.random() < 0.5:
+        fault = chance.choice((Fault.PAUSE, Fault.PAUSE, Fault.SLOW, Fault.CRASH))
+        yield Trouble(chance.randint(1, 4), fault, chance.random(), "create bucket/root/_catalog/s")
+    if weights is TAKEOVER:
+        silence = chance.uniform(0.44, 0.5)  # longer than a lease lasts
+        yield Trouble(chance.randint(1, 4), Fault.PAUSE, silence, "create bucket/root/docs")
+    if weights is DOUBT and chance.random() < 0.6:
+        last = "create bucket/root/_catalog/m"
+        lost = chance.choice((0, 5, 10))
+        yield Trouble(chance.randint(1, 5), Fault.LATE, chance.uniform(0.1, 0.6), last, lost)
 
 
 def smaller(plan: Plan) -> Iterator[Plan]:

@@ -75,7 +75,7 @@ def _play(world: World, bucket: Bucket, witness: Witness, plan: Plan, calls: lis
     end = calls[-1]
     assert end.kind == "end", end
     assert end.error == "", f"the end cannot be read: {end.error}"
-    check_linearizable(calls, end.told)
+    check_linearizable(calls, end.told, bucket.stale)
 
 
 def shrink(run: Run, *, most: int = 400, **how: str) -> Run:

@@ -54,6 +54,12 @@ class Witness:
         """The newest version."""
         return self.versions[-1]
 
+    @property
+    def known_to_all(self) -> int:
+        """The newest version that no listing can lack any more."""
+        then = max(0, self.world.now - self.bucket.stale)
+        return next(each.number for each in reversed(self.versions) if each.at <= then)
+
     def before_put(self, key: str, data: bytes) -> None:
         """Judge a write."""
         name = key.removeprefix(BASE)
@@ -181,7 +187,7 @@ class Witness:
     def check_read(self, version: int, names: dict[str, str], since: int) -> None:
         """Compare what a reader was told, rows and status, with the account.
 
-        ``since`` is the newest version when the reader asked: it must see that or a newer one.
+        ``since`` is what everybody could know when the reader asked: it sees that or a newer one.
         """
         assert version >= since, f"read version {version} after {since} was committed"
         assert version <= self.newest.number, f"read version {version}, which nobody made"

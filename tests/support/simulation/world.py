@@ -18,6 +18,8 @@ from typing import Any
 SECOND = 1_000_000_000
 EPOCH = 1_700_000_000 * SECOND
 MOST_EVENTS = 20_000
+LONGEST = 300.0
+"""Real seconds for a whole run, which takes a fraction of one: more is a hanging thread."""
 
 # The real ones: the library's modules see the simulated ones in their place.
 _Thread, _Semaphore, _ident = threading.Thread, threading.Semaphore, threading.get_ident
@@ -67,7 +69,8 @@ class Task:
         self.life = process.life
         self.baton = _Semaphore(0)
         self.waiting = 0
-        self.requests = 0
+        self.resumes_at = 0
+        self.requests = self.lost = 0
         self.step = ""
         self.done = False
 
@@ -147,8 +150,16 @@ class World:
         """Let simulated time pass."""
         if self.is_over:
             raise Crash
+        me = self.current
+        me.resumes_at = self.now + int(seconds * SECOND)
         self.after(seconds, self.prepare())
         self.wait()
+
+    def next_awakening(self, least: float) -> float:
+        """Return in how many seconds the first task goes on that sleeps for ``least`` or more."""
+        waits = [task.resumes_at - self.now for task in self.tasks if not task.done]
+        long = [wait for wait in waits if wait >= least * SECOND]
+        return min(long, default=0) / SECOND
 
     def kill(self, life: Life) -> None:
         """End a process: all its threads meet `Crash`."""
@@ -175,7 +186,8 @@ class World:
         first = self._next()
         if first is not None:
             self._go_on(first)
-            self._finished.acquire()
+            if not self._finished.acquire(timeout=LONGEST):
+                raise StuckError(f"a thread waits for something real: {self.trace[-1:]}")
         undone = [task for task in self.tasks if not task.done]
         if undone and self.failure is None:
             self.failure = StuckError(f"waiting for ever: {[(t.name, t.step) for t in undone]}")
