@@ -25,7 +25,7 @@ from pyarrow.fs import PyFileSystem
 from jammi_files.dialects import Dialect, Entry
 from jammi_files.errors import StorageError
 from jammi_files.outcomes import Outcome, answer_of, classify, is_denied, is_without_bucket
-from jammi_files.patience import Patience
+from jammi_files.patience import PROMPT_SECONDS, Patience
 from jammi_files.ranges import RangeFiles, open_ranges
 from jammi_files.storage import (
     AmbiguousError,
@@ -124,11 +124,9 @@ class ObjectStorage(Storage):
 
     def create(self, key: str, data: bytes) -> None:
         path = self._path(key)
-        if not data:
-            msg = f"'{self.url(key)}' would be empty, and stores do not create that exclusively"
-            raise StorageError(msg)
+        self._require_body(key, data)
         patience = Patience(is_reached=self._is_reached, size=len(data))
-        maybe_done = False
+        maybe_done = maybe_first = False
         while True:
             try:
                 with patience.observing():
@@ -139,6 +137,7 @@ class ObjectStorage(Storage):
                 return
             # Taken, and nobody can read by whom: it may be this very request, sent again.
             maybe_done = maybe_done or outcome in (Outcome.UNKNOWN, Outcome.TAKEN)
+            maybe_first |= outcome is Outcome.UNKNOWN or patience.longest > PROMPT_SECONDS
             refused = outcome in (Outcome.REFUSED, Outcome.MISSING) and not maybe_done
             if outcome is Outcome.BUSY and patience.wait():
                 continue
@@ -146,6 +145,8 @@ class ObjectStorage(Storage):
             found = self._found(key)
             if found == data:
                 return
+            if found == b"" and maybe_first:  # whoever made it: vacuum has emptied it since
+                break
             if found is not None and not refused:
                 raise ObjectExistsError(self.url(key), found)
             if refused or outcome is Outcome.BUSY or not patience.wait():
@@ -211,6 +212,11 @@ class ObjectStorage(Storage):
 
     def _path(self, key: str) -> str:
         return f"{self._base}/{require_key(key)}" if key else self._base
+
+    def _require_body(self, key: str, data: bytes) -> None:
+        if not data:
+            msg = f"'{self.url(key)}' would be empty, and stores do not create that exclusively"
+            raise StorageError(msg)
 
     def _found(self, key: str) -> bytes | None:
         """Return what is there after a create failed, None if nothing can be read."""

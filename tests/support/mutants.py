@@ -252,7 +252,7 @@ COMMITS = (
         "log",
         "if not isinstance(error, AmbiguousError) and self._is_absent(key):",
         "if self._is_absent(key):",
-        "tests/test_simulation.py::test_promises_hold",
+        "tests/test_simulation.py::test_cases",
     ),
     _mutant(
         "commit: attempts are bounded",
@@ -788,7 +788,14 @@ BUCKETS = (
         "objects",
         "        if maybe_done:\n",
         "        if False:\n",
-        "tests/test_simulation.py::test_promises_hold",
+        "tests/test_simulation.py::test_cases",
+    ),
+    _mutant(
+        "bucket: what vacuum has emptied may have been one's own",
+        "objects",
+        '            if found == b"" and maybe_first:',
+        "            if False:",
+        "tests/test_simulation.py::test_cases",
     ),
     _mutant(
         "bucket: nothing empty is created",

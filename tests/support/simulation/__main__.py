@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+import zlib
 from collections import Counter
 
 from support.simulation.plan import draw
@@ -20,8 +21,10 @@ def main() -> int:
     asked = parser.parse_args()
     totals: Counter[str] = Counter()
     started = time.monotonic()
+    digest = 0
     for count, seed in enumerate(range(asked.first, asked.first + asked.seeds), 1):
         run = simulate(draw(seed))
+        digest = zlib.crc32(run.digest.to_bytes(4, "big"), digest)
         totals.update(requests=run.requests, calls=len(run.calls), versions=run.versions)
         totals.update(faults=run.faults.total())
         if run.violation is not None:
@@ -29,7 +32,8 @@ def main() -> int:
             return 1
         if count % 500 == 0 or count == asked.seeds:
             seconds = time.monotonic() - started
-            print(f"{count} seeds, {seconds:.0f} s, {dict(totals)}", flush=True)  # noqa: T201
+            figures = f"{dict(totals)}, digest {digest:08x}"
+            print(f"{count} seeds, {seconds:.0f} s, {figures}", flush=True)  # noqa: T201
     return 0
 
 

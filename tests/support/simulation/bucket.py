@@ -47,6 +47,8 @@ class Bucket:
         self.careless = ""
         """Part of the keys that a create overwrites instead of being refused; none by default."""
         self.injected: Counter[str] = Counter()
+        self.met: set[tuple[str, Trouble]] = set()
+        """The faults of the plan that happened, each with its client."""
         self.stale = int(plan.stale_listings * SECOND)
         """Nanoseconds that a listing may be behind."""
         self._past: dict[str, list[tuple[int, Object | None]]] = {}
@@ -81,6 +83,7 @@ class Bucket:
                 at = self._counts[task.name, aim]
                 found = self._troubles.get((task.name, aim, at), found)
         if found is not None:
+            self.met.add((task.name, found))
             task.lost = found.lost
         elif task.lost:
             task.lost -= 1

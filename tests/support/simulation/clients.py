@@ -194,8 +194,9 @@ class Client:
         assert all(name in self.witness.created for name in names), "acknowledged and lost"
 
     def do_read(self, _: Step, call: Call) -> None:
-        since = self.witness.known_to_all
+        since, newest = self.witness.known_to_all, self.witness.newest.number
         pinned = self.catalog.snapshot()
+        self.witness.behind += pinned.version < newest
         assert pinned.version >= self.seen, f"version {pinned.version} after {self.seen}"
         self.seen = pinned.version
         call.told = self._read(pinned, since)

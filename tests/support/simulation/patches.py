@@ -45,7 +45,6 @@ def simulated(world: World, plan: Plan) -> Iterator[None]:
         *((manifest, name, value) for name, value in plan.knobs),
         *_identity(world),
         *_without_locks(),
-        (manifest, "decode_manifest", _decode_manifest_once()),
         (manifest, "decode_segment", functools.cache(manifest.decode_segment)),
     ]
     with contextlib.ExitStack() as stack:
@@ -64,17 +63,6 @@ def _one_thread_in_arrow() -> Iterator[None]:
         yield
     finally:
         pa.set_cpu_count(before)
-
-
-def _decode_manifest_once() -> Callable[[str, bytes], Any]:
-    """Return a `manifest.decode_manifest` that decodes what all processes read only once."""
-    decode = functools.cache(manifest.decode_manifest)
-
-    def decoded(key: str, data: bytes) -> Any:
-        header, table, rows = decode(key, data)
-        return header, table, [*rows]
-
-    return decoded
 
 
 def _without_locks() -> Iterator[tuple[Any, str, Any]]:

@@ -82,6 +82,7 @@ OUTAGE = (Fault.LOST, Fault.LATE, Fault.UNANSWERED, Fault.BROKEN)
 DOUBT = {"append": 6, "transaction": 2, "claim": 2, "bulk": 1, "read": 1, "wait": 1}
 """The calls of plans in which a commit is lost sight of, and arrives when nobody counts on it."""
 
+
 @dataclasses.dataclass(frozen=True)
 class Step:
     """One call of a client; ``number`` names it in the run, ``chance`` decides its details."""
@@ -184,16 +185,17 @@ def _troubles(chance: random.Random, rate: float, *, slow: bool) -> tuple[Troubl
 
 def _aimed(chance: random.Random, weights: dict[str, int]) -> Iterator[Trouble]:
     """Yield faults of the very requests that the calls of such plans hang on."""
+    manifest, number = "create bucket/root/_catalog/manifest/", chance.randint(1, 4)
     if weights is UPKEEP and chance.random() < 0.5:
         fault = chance.choice((Fault.PAUSE, Fault.PAUSE, Fault.SLOW, Fault.CRASH))
-        yield Trouble(chance.randint(1, 4), fault, chance.random(), "create bucket/root/_catalog/s")
+        yield Trouble(number, fault, chance.random(), "create bucket/root/_catalog/segments/")
     if weights is TAKEOVER:
         silence = chance.uniform(0.44, 0.5)  # longer than a lease lasts
-        yield Trouble(chance.randint(1, 4), Fault.PAUSE, silence, "create bucket/root/docs")
+        yield Trouble(chance.randint(1, 2), Fault.PAUSE, silence, "create bucket/root/docs")
+        yield Trouble(number, Fault.SLOW, chance.random() / 2, manifest)
     if weights is DOUBT and chance.random() < 0.6:
-        last = "create bucket/root/_catalog/m"
-        lost = chance.choice((0, 5, 10))
-        yield Trouble(chance.randint(1, 5), Fault.LATE, chance.uniform(0.1, 0.6), last, lost)
+        late, lost = chance.uniform(0.1, 0.6), chance.choice((0, 3, 4, 5))
+        yield Trouble(number, Fault.LATE, late, manifest, lost)
 
 
 def smaller(plan: Plan) -> Iterator[Plan]:

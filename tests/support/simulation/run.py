@@ -14,7 +14,7 @@ from support.simulation.bucket import Bucket
 from support.simulation.clients import Client
 from support.simulation.history import Call, check_linearizable
 from support.simulation.patches import simulated
-from support.simulation.plan import ClientPlan, Plan, Step, smaller
+from support.simulation.plan import ClientPlan, Plan, Step, Trouble, smaller
 from support.simulation.witness import Witness
 from support.simulation.world import Process, StuckError, Task, World
 
@@ -32,6 +32,9 @@ class Run:
     calls: list[Call]
     faults: Counter[str]
     versions: int
+    behind: int
+    met: frozenset[tuple[str, Trouble]]
+    """The faults that happened, each with its client."""
 
 
 def simulate(plan: Plan, *, careless: str = "") -> Run:
@@ -59,6 +62,8 @@ def simulate(plan: Plan, *, careless: str = "") -> Run:
         calls,
         bucket.injected,
         witness.newest.number,
+        witness.behind,
+        frozenset(bucket.met),
     )
 
 
@@ -80,7 +85,9 @@ def _play(world: World, bucket: Bucket, witness: Witness, plan: Plan, calls: lis
 
 def shrink(run: Run, *, most: int = 400, **how: str) -> Run:
     """Return the smallest run found by leaving out clients, calls and faults that still fails."""
-    tried, found = 0, True
+    tried, found = 1, True
+    pruned = simulate(_without_idle(run), **how)
+    run = run if pruned.violation is None else pruned
     while found and tried < most:
         found = False
         for plan in smaller(run.plan):
@@ -92,6 +99,17 @@ def shrink(run: Run, *, most: int = 400, **how: str) -> Run:
             if tried >= most:
                 break
     return run
+
+
+def _without_idle(run: Run) -> Plan:
+    """Leave out the faults of requests that were never made."""
+    clients = [
+        dataclasses.replace(
+            each, troubles=tuple(t for t in each.troubles if (each.name, t) in run.met)
+        )
+        for each in run.plan.clients
+    ]
+    return dataclasses.replace(run.plan, clients=tuple(clients))
 
 
 @contextlib.contextmanager

@@ -44,6 +44,8 @@ class Witness:
         self.versions = [Version(0, {}, frozenset(), Retention(), 0, "", "")]
         self.deleting: set[str] = set()
         """Names that somebody has begun to delete."""
+        self.behind = 0
+        """Reads of a version that was not the newest any more when they began."""
         self.created: dict[str, list[int]] = {}
         """The versions in which a name came into being."""
         self._segments: dict[str, bytes] = {}
