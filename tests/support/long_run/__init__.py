@@ -41,6 +41,8 @@ class Asked(NamedTuple):
     processes: int
     kill_every: float = 1.0
     """Seconds between two kills, on average."""
+    builds_between: int = 0
+    """Builds that have to be acknowledged between two kills, however long that takes."""
     durability: str = "os"
     seconds: float = float("inf")
     """The longest time to build for, be there enough builds or not."""
@@ -143,15 +145,17 @@ class _Crowd:
 
     def run(self) -> None:
         """Kill at random until there are enough builds; then let everybody finish."""
-        chance, quiet = random.Random(), time.monotonic()
+        chance, quiet, last = random.Random(), time.monotonic(), 0
         end = quiet + self._asked.seconds
         while self._count() < self._asked.builds and time.monotonic() < end:
             before = self.acknowledged
             time.sleep(self._asked.kill_every * chance.uniform(0.5, 1.5))
-            self._kill(chance.randrange(len(self._lives)))
             if self._count() > before:
                 quiet = time.monotonic()
             assert time.monotonic() - quiet < LIMIT, "no build ends any more"
+            if self.acknowledged >= last + self._asked.builds_between:
+                self._kill(chance.randrange(len(self._lives)))
+                last = self.acknowledged
         (self._directory / "stop").touch()
         for _, process, _ in self._lives:
             process.join(LIMIT)
