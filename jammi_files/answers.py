@@ -11,7 +11,7 @@ from concurrent.futures import Executor
 import pyarrow as pa
 import pyarrow.dataset as ds
 
-from jammi_files import cache, explain, freshness, sweep
+from jammi_files import cache, explain, freshness, sql, sweep
 from jammi_files.cache import Verify
 from jammi_files.descriptors import Descriptor
 from jammi_files.disk import CheckBytes
@@ -201,11 +201,32 @@ class Answers(Funnel):
         Raises:
             TableNotFoundError: no visible row has the name.
             StateError: the table is not ready, or its data is gone.
+            FormatError: its data is damaged.
         """
         record = self._record(table_name)
         if not record.is_ready:
             raise StateError(f"Result table '{table_name}' is {record.status}, not ready")
         return self._artifacts.dataset(record)
+
+    def sql(self, statement: str, parameters: sql.Parameters | None = None) -> pa.Table:
+        """Run one SQL statement that reads, with DuckDB, and return its rows.
+
+        It sees one version of the catalog: the rows of `scan` as ``catalog``, and each visible
+        ready result by its name, of whose data it reads the columns and row groups that it needs.
+        Only what it names is opened. A result named ``catalog`` is not reachable, and a name of
+        DuckDB's own, such as ``pg_class``, is that one. No other file is reachable. ``parameters``
+        stand for ``?`` or ``$1`` as a sequence, for ``$name`` as a mapping.
+
+        Raises:
+            MissingPackageError: DuckDB is not installed; ``jammi_files[duckdb]`` brings it.
+            TableNotFoundError: the statement names no visible result.
+            StateError: it names one that is not ready, or whose data is gone.
+            InvalidInputError: it is not one statement that reads, names a file, or DuckDB refuses
+                it, or its parameters, or a value that it meets.
+            FormatError: the data of a result is damaged where it begins or ends.
+            StorageError: it cannot be read.
+        """
+        return sql.query(self.catalog.snapshot(), self._artifacts.dataset, statement, parameters)
 
     def sign(self, table_name: str, *, expires: int = 3600) -> str:
         """Return a URL with which anybody can read a ready table's data for ``expires`` seconds.

@@ -179,6 +179,7 @@ class Artifacts:
 
         Raises:
             StateError: the data object is gone.
+            FormatError: it is no Parquet file.
         """
         storage, key = self.locate(record.parquet_path)
         path, filesystem = storage.arrow_path(key)
@@ -187,6 +188,8 @@ class Artifacts:
         except FileNotFoundError:
             msg = f"the data of '{record.table_name}' is gone from '{storage.url(key)}'"
             raise StateError(msg) from None
+        except pa.ArrowInvalid as error:
+            raise FormatError(f"'{storage.url(key)}' is no Parquet file: {error}") from error
 
     def settle(self, record: ResultTableRecord) -> None:
         """Make data and sidecar durable, which another process may have died over."""

@@ -12,6 +12,7 @@ JammiFilesError
 ├── ReferencedError          other rows derive from what would be deleted
 ├── DependencyCycleError
 ├── NotRecomputableError
+├── MissingPackageError      also an ImportError: an extra is not installed; the message names it
 ├── StorageError             also an OSError: the directory or bucket refused
 └── FormatError              bytes that are not what they should be
     └── UnsupportedVersionError
@@ -81,6 +82,10 @@ class DependencyCycleError(JammiFilesError):
 
 class NotRecomputableError(JammiFilesError):
     """Nothing says how to compute the table again: no contract (`B267`), or no producer for it."""
+
+
+class MissingPackageError(JammiFilesError, ImportError):
+    """An optional package is not installed; the message names the extra that brings it."""
 
 
 class StorageError(JammiFilesError, OSError):

@@ -37,6 +37,7 @@ def test_one_base(cls):
         (errors.VersionNotFoundError, KeyError),
         (errors.InvalidInputError, ValueError),
         (errors.StorageError, OSError),
+        (errors.MissingPackageError, ImportError),
     ],
 )
 def test_builtin_bases(cls, builtin):

@@ -32,6 +32,7 @@ LAYERS = [
     ("repairs", "interop", "fsck", "jammi_db"),
     ("store", "recompute", "recompute_job", "reuse", "answers"),
     (
+        "sql",
         "planning",
         "recompute_report",
         "recompute_plan",
@@ -84,7 +85,7 @@ LAYERS = [
     ("retarget", "naming", "vectors", "reasons", "file_versions", "table_versions"),
     ("materialization", "descriptors", "descriptor_parts", "described", "strict_json"),
     ("scope", "schema", "cells", "timestamps", "validation"),
-    ("data_files", "terminal", "parquet_tree", "thrift"),
+    ("extras", "data_files", "terminal", "parquet_tree", "thrift"),
     ("errors",),
 ]
 """From the top down: a module may import only those that come after it."""

@@ -210,6 +210,14 @@ def _by_name(method: str) -> Play:
     return lambda store, world: each([*world.names, *SOURCES], getattr(store, method))
 
 
+def _queries(store: Any, world: World) -> Iterator[Ask]:
+    yield lambda: store.sql("FROM catalog ORDER BY table_name")
+    yield lambda: store.sql("SHOW TABLES")
+    for name in world.names:
+        for form in ('FROM "{}"', 'DESCRIBE "{}"', "FROM catalog, \"{}\" WHERE table_name = '{}'"):
+            yield lambda name=name, form=form: store.sql(form.format(name, name))
+
+
 STORE_READS: dict[str, Play] = {
     "__repr__": READS["__repr__"],
     "derives_from": _by_name("derives_from"),
@@ -229,6 +237,7 @@ STORE_READS: dict[str, Play] = {
     "result_digest_anchor": _by_name("result_digest_anchor"),
     "root": lambda store, _: iter([lambda: store.root]),
     "sign": _by_name("sign"),
+    "sql": _queries,
     "staleness": _judgements("staleness"),
     "staleness_all": _sweeps,
     "upstream_closure": _by_name("upstream_closure"),

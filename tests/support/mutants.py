@@ -813,6 +813,46 @@ BUCKETS = (
     ),
 )
 
+_SQL = "tests/test_sql.py"
+
+QUERIES = (
+    _mutant(
+        "sql: no file is reachable",
+        "sql",
+        '"enable_external_access": False,',
+        '"enable_external_access": True,',
+        f"{_SQL}::test_no_file_is_reachable",
+    ),
+    _mutant(
+        "sql: it only reads",
+        "sql",
+        "    if kinds[0] not in _READING:\n",
+        "    if False:\n",
+        f"{_SQL}::test_what_is_no_statement_that_reads",
+    ),
+    _mutant(
+        "sql: two results are not one name",
+        "sql",
+        "            _require_one_spelling(reads, statement, name)\n",
+        "",
+        f"{_SQL}::test_another_spelling",
+    ),
+    _mutant(
+        "sql: only what is ready has data",
+        "sql",
+        "    if not record.is_ready:\n",
+        "    if False:\n",
+        f"{_SQL}::test_a_result_that_is_not_ready",
+    ),
+    _mutant(
+        "sql: the rows and the results are of one version",
+        "answers",
+        "sql.query(self.catalog.snapshot(),",
+        "sql.query(self.catalog,",
+        f"{_SQL}::test_one_version",
+    ),
+)
+
 MUTANTS = (
     *LOCAL,
     *SYNCS,
@@ -823,4 +863,5 @@ MUTANTS = (
     *BUILDS,
     *VACUUM,
     *BUCKETS,
+    *QUERIES,
 )
