@@ -30,6 +30,9 @@ from jammi_files.vacuum import VacuumKind
 LIMIT = 120.0
 """Seconds in which a builder has to be told of something, or all hang."""
 
+_WORK = 0.2
+"""Seconds that some builds take at most, with their data half written."""
+
 _NUMBER = "number"
 """The property that says which build a row is of."""
 
@@ -61,6 +64,7 @@ def _build_on(root: str, notes: Notes, asked: Asked) -> None:
             out.write(data)
             if count % 3 == 0:
                 out.checkpoint(count)
+                time.sleep(random.random() * _WORK)
             out.write(data)
         notes.write(done=number, table=out.table_name, digest=out.manifest.artifact)
         count += 1
