@@ -6,12 +6,10 @@ import argparse
 import dataclasses
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from importlib import metadata
 from itertools import chain
 from pathlib import Path
-from queue import SimpleQueue
-from threading import Thread
 
 import pyarrow as pa
 
@@ -21,6 +19,8 @@ from jammi_files.cli_answer import Answer, Feed, nothing, open_store, record_of
 from jammi_files.cli_asking import run_lineage, run_ls, run_open, run_show, run_status, run_why
 from jammi_files.cli_completion import completion
 from jammi_files.cli_following import run_diff, run_history, run_watch
+from jammi_files.cli_page import run_report, run_serve
+from jammi_files.cli_verifying import verify
 from jammi_files.copy_root import copy
 from jammi_files.data_files import DataFile, FileFormat, open_data_file
 from jammi_files.descriptors import External
@@ -29,7 +29,7 @@ from jammi_files.fsck import Severity, fsck
 from jammi_files.materialization import Device, MaterializationEnv
 from jammi_files.repairs import repair
 from jammi_files.schema import InputAnchor, ResultTableRecord
-from jammi_files.store import ResultStore, Verification, verify_one
+from jammi_files.store import ResultStore
 from jammi_files.terminal import Block
 
 PRODUCER = "jammi-files publish"
@@ -47,7 +47,7 @@ def run_import(args: argparse.Namespace) -> Answer:
     )
     records = _visible(store, (*report.imported, *report.already_present))
     ready = [record.table_name for record in records if record.is_ready]
-    found = {each.table_name: each for each in _verify(store, ready)} if args.verify else {}
+    found = {each.table_name: each for each in verify(store, ready)} if args.verify else {}
     edges = {record.table_name: store.derives_from(record.table_name) for record in records}
     results = [
         views.imported(record, found.get(record.table_name), edges[record.table_name])
@@ -92,7 +92,7 @@ def run_verify(args: argparse.Namespace) -> Answer:
         names = [record_of(store, name).table_name for name in dict.fromkeys(args.names)]
     else:
         names = [r.table_name for r in store.catalog.list_result_tables_by_status("ready")]
-    found = _verify(store, names)
+    found = verify(store, names)
     ok = all(each.ok for each in found)
     document = {"ok": ok, "results": [views.judged(each) for each in found]}
     view = [views.verdicts(found), *views.verdict_counts(found)] if found else [nothing(args)]
@@ -219,6 +219,8 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], Answer | Feed]] = {
     "tag": run_tag,
     "export": run_export,
     "copy": run_copy,
+    "report": run_report,
+    "serve": run_serve,
     "completion": run_completion,
 }
 
@@ -228,41 +230,6 @@ def _visible(store: ResultStore, names: Iterable[str]) -> list[ResultTableRecord
     found = [snapshot.get_result_table(name) for name in names]
     records = [record for record in found if record is not None]
     return sorted(records, key=lambda record: (record.created_at, record.table_name))
-
-
-def _verify(store: ResultStore, names: Sequence[str]) -> list[Verification]:
-    """Verify in threads that die with the process, so that an interrupt ends it at once.
-
-    Not `verify_all`: it takes no names, and the threads of an executor finish what they began.
-    """
-    waiting: SimpleQueue[str | None] = SimpleQueue()
-    answers: SimpleQueue[Verification | BaseException] = SimpleQueue()
-    count = min(8, os.cpu_count() or 1, len(names))
-    for name in (*names, *[None] * count):
-        waiting.put(name)
-    for _ in range(count):
-        Thread(target=_work, args=(store, waiting, answers), daemon=True).start()
-    found: dict[str, Verification] = {}
-    with terminal.progress("Verifying", sys.stderr) as step:
-        for done in range(1, len(names) + 1):
-            answer = answers.get()
-            if isinstance(answer, BaseException):
-                raise answer
-            found[answer.table_name] = answer
-            step(done, len(names))
-    return [found[name] for name in names]
-
-
-def _work(
-    store: ResultStore,
-    waiting: SimpleQueue[str | None],
-    answers: SimpleQueue[Verification | BaseException],
-) -> None:
-    while (name := waiting.get()) is not None:
-        try:
-            answers.put(verify_one(store, name))
-        except BaseException as error:  # noqa: BLE001 - raised by the thread that waits
-            answers.put(error)
 
 
 def _publish(args: argparse.Namespace, store: ResultStore, file: DataFile) -> str:

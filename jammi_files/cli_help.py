@@ -258,6 +258,30 @@ json:
   of the root)
 """
 
+REPORT = """\
+The file loads nothing from elsewhere: counts, a table with search and filters, and for each result
+its row, anchors, descriptor, verdict and lineage. It shows what 'ls' shows: give --admin for all
+tenants. A file that is there is replaced. Exit code 1: a verdict is negative.
+
+example:
+  jammi-files report --out report.html --root ./results
+
+json:
+  ok, out, bytes, version, results (how many)
+"""
+
+SERVE = """\
+The page follows the catalog and reads it only. It is answered on 127.0.0.1 alone, to whoever is on
+this machine, and shows what 'ls' shows. Verdicts are given where they are asked for. Ctrl-C ends it
+with exit code 0.
+
+example:
+  jammi-files serve --port 8321 --root ./results
+
+json, on one line:
+  url
+"""
+
 COMPLETION = """\
 Needs jammi_files[cli]. Print it to where the shell looks for it, or evaluate it at the start.
 
@@ -288,6 +312,8 @@ DETAILS = {
     "tag": TAG,
     "export": EXPORT,
     "copy": COPY,
+    "report": REPORT,
+    "serve": SERVE,
     "completion": COMPLETION,
 }
 """What each command's help says below its arguments."""

@@ -61,6 +61,8 @@ def make_parser() -> argparse.ArgumentParser:
     _add_tag(commands)
     _add_export(commands)
     _add_copy(commands)
+    _add_report(commands)
+    _add_serve(commands)
     _add_completion(commands)
     return parser
 
@@ -248,6 +250,19 @@ def _add_copy(commands: _Commands) -> None:
     command.add_argument("--foreign", action="store_true", help=foreign)
     fast = "tell objects by their sizes alone; check no digest"
     command.add_argument("--no-verify", dest="verify", action="store_false", help=fast)
+
+
+def _add_report(commands: _Commands) -> None:
+    command = _add(commands, "report", "write one HTML file that shows every result")
+    command.add_argument("--out", metavar="FILE", required=True, help="the file (required)")
+    fast = "read no data: the page shows no verdicts"
+    command.add_argument("--no-verify", dest="verify", action="store_false", help=fast)
+
+
+def _add_serve(commands: _Commands) -> None:
+    command = _add(commands, "serve", "show the same page live, until Ctrl-C")
+    port = "port on 127.0.0.1, 0 for any that is free (default: %(default)s)"
+    command.add_argument("--port", metavar="N", type=_count, default=8321, help=port)
 
 
 def _add_completion(commands: _Commands) -> None:

@@ -49,6 +49,8 @@ READING = (
     ["vacuum"],
     ["tag"],
     ["export", "unused"],
+    ["report", "--out", "unused"],
+    ["serve"],
 )
 HOSTILE = "a\x1b[31mred\n\x9b2Jnext\u202elanes\x07"
 
@@ -680,6 +682,9 @@ def test_reading_commands_write_nothing(run, store, root):
         ["watch", "--interval", "0"],
         ["watch", "--interval", "nan"],
         ["completion", "fish"],
+        ["report"],
+        ["serve", "--port", "http"],
+        ["serve", "--port", "70000"],
     ],
     ids=" ".join,
 )
@@ -847,11 +852,14 @@ def test_help_documents_the_keys_of_the_json(command, capsys, ask, store, tmp_pa
         "lineage": [name],
         "diff": ["0"],
         "watch": ["--since", "0", "--limit", "1"],
+        "report": ["--out", tmp_path / "report.html"],
         "publish": [path, "--source", "docs"],
         "export": [tmp_path / "out"],
     }
     elsewhere = {"copy": [str(store.root), str(tmp_path / "copy")], "completion": ["bash"]}
-    if command in elsewhere:
+    if command == "serve":
+        document = {"url": "checked by a running server"}
+    elif command in elsewhere:
         assert main([command, *elsewhere[command], "--json"]) == 0
         document = orjson.loads(capsys.readouterr().out)
     else:
@@ -880,7 +888,7 @@ def test_examples_in_the_help_parse(command, capsys):
 
 
 @pytest.mark.parametrize("flags", [[], ["--json"]], ids=["table", "json"])
-def test_hostile_names_are_escaped(run, store, flags):
+def test_hostile_names_are_escaped(run, store, tmp_path, flags):
     """Escape sequences, newlines and bidirectional controls of the catalog never appear raw."""
     with store.catalog.transaction() as tx:
         tx.create_result_table(
@@ -895,7 +903,13 @@ def test_hostile_names_are_escaped(run, store, flags):
     name = "evil\u202ename"
     looks = (["ls"], ["show", name], ["history"], ["fsck"], ["verify"], ["status"], ["diff", "0"])
     more = (["why", name], ["lineage", name], ["watch", "--since", "0", "--limit", "2"])
-    for argv in (*looks, *more, ["ls", "--columns", "source_id,properties,table_name"]):
+    page = tmp_path / "report.html"
+    for argv in (
+        *looks,
+        *more,
+        ["report", "--out", page],
+        ["ls", "--columns", "source_id,properties,table_name"],
+    ):
         _, out, err = run(*argv, *flags)
         assert (out + err).replace("\n", "").isprintable()
         if flags:
