@@ -24,6 +24,7 @@ from support.invariants import check_invariants
 from support.results import CONTRACT, TABLE
 
 from jammi_files import ResultStore, connect, garbage
+from jammi_files.errors import ConflictError
 from jammi_files.materialization import Match, MatchWithUnpinnedInputs
 from jammi_files.vacuum import VacuumKind
 
@@ -55,7 +56,8 @@ class Asked(NamedTuple):
 
 
 def _build_on(root: str, notes: Notes, asked: Asked) -> None:
-    store, count = connect(root, durability=asked.durability), 0
+    store = connect(root, durability=asked.durability)
+    count = sum("begun" in line for line in notes.read())
     while not notes.is_over:
         number = f"{notes.name}.{count}"
         data = pa.table({"id": [f"{number}/{row}" for row in range(3 + count % 50)]})
@@ -128,10 +130,14 @@ Worker = Callable[[str, Notes, Asked], None]
 
 
 def _live(worker: Worker, root: str, notes: Notes, asked: Asked) -> None:
-    try:
-        worker(root, notes, asked)
-    except Exception:  # noqa: BLE001 - the check at the end raises it
-        notes.write(error=traceback.format_exc())
+    while not notes.is_over:
+        try:
+            worker(root, notes, asked)
+        except ConflictError as error:  # certainly not applied: a machine that is much too busy
+            notes.write(conflict=str(error))
+        except Exception:  # noqa: BLE001 - the check at the end raises it
+            notes.write(error=traceback.format_exc())
+            return
 
 
 class _Crowd:
@@ -270,6 +276,7 @@ def _figures(lines: list[dict[str, Any]], status: Counter[str]) -> dict[str, Any
         "ready": status["ready"],
         "failed": status["failed"],
         "recovered": dict(Counter(line["recovered"] for line in lines if "recovered" in line)),
+        "conflicts": sum("conflict" in line for line in lines),
         "vacuums": sum("vacuumed" in line for line in lines),
         "retired versions": removed.pop(str(VacuumKind.VERSION), 0),
         "removed objects": dict(removed),
