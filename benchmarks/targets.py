@@ -48,7 +48,7 @@ _STAT = "the freshness check is a `stat`, 2 us here; what is left is one or two 
 TARGETS = (
     Target(
         "create one row, durable", "within", 2.5, FLOOR,
-        why="Python encodes the manifest: it takes a core, which others shared in this run",
+        why="Python encodes the manifest: it takes a core, which other work shared in this run",
     ),
     Target("create one row, durable", "within", 1.3, OURS, rows=MILLION, other_rows=1000),
     Target("create one row, durable", "faster", 1, "duckdb"),
@@ -80,7 +80,7 @@ TARGETS = (
     Target(
         "cold open and one get", "below", 30_000, rows=MILLION,
         why="two listings, the manifest, a footer of 62 row groups and one group, of which "
-        "Arrow decodes 16,384 rows; others shared the cores in this run",
+        "Arrow decodes 16,384 rows; other work shared the cores",
     ),
     Target(
         "import", "within", 1.3, "pyarrow + fsspec",
@@ -96,11 +96,11 @@ TARGETS = (
     ),
     Target(
         "refresh, 100 behind", "within", 1.5, OURS, other="refresh, 1 behind",
-        why="from the third version on the group is listed: up to 1,000 names",
+        why="from the third version on a listing and two more manifests are read",
     ),
     Target(
         "refresh, 1000 behind", "within", 1.5, OURS, other="refresh, 1 behind",
-        why="from the third version on the group is listed: up to 1,000 names",
+        why="from the third version on a listing and two more manifests are read",
     ),
 )  # fmt: skip
 
