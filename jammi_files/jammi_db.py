@@ -59,6 +59,11 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _REMOTE = frozenset({"memory", "s3", "gs", "gcs", "azure", "abfs", "abfss", "r2"})
 
 
+_LONGEST_VALUE = 16 * 2**20
+_MOST_TEXT = 512 * 2**20
+"""Bytes in one value and in all rows, above which a catalog.db is refused."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class JammiResult:
     """One row of a catalog.db: what it says, where its Parquet is, and what is wrong with it.
@@ -129,14 +134,41 @@ def find_misfit(record: ResultTableRecord) -> str | None:
 
 
 def _read_rows(home: Path) -> list[dict[str, Any]]:
+    """Return the rows of ``result_tables``, which must be a plain table of bounded size.
+
+    A view or a generated column would be a program of whoever made the file, with as many rows and
+    bytes as it likes.
+    """
     with _copied(home) as connection:
         connection.row_factory = sqlite3.Row
         connection.text_factory = _decode
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LONGEST_VALUE)
         try:
-            return [dict(row) for row in connection.execute("SELECT * FROM result_tables")]
-        except sqlite3.DatabaseError as error:
+            _require_plain_table(connection)
+            return _bounded(dict(row) for row in connection.execute("SELECT * FROM result_tables"))
+        except (sqlite3.Error, UnicodeError) as error:
             msg = f"'{home / CATALOG}' cannot be read as a jammi-db catalog: {error}"
             raise FormatError(msg) from error
+
+
+def _require_plain_table(connection: sqlite3.Connection) -> None:
+    query = "SELECT type FROM sqlite_master WHERE name = 'result_tables' AND rootpage > 0"
+    if [row["type"] for row in connection.execute(query)] != ["table"]:
+        raise sqlite3.DatabaseError("it has no table 'result_tables'")
+    columns = list(connection.execute("PRAGMA table_xinfo(result_tables)"))
+    computed = [column["name"] for column in columns if column["hidden"]]
+    if computed:
+        raise sqlite3.DatabaseError(f"columns are computed: {', '.join(computed)}")
+
+
+def _bounded(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    found, size = [], 0
+    for row in rows:
+        size += sum(len(value) for value in row.values() if isinstance(value, str | bytes))
+        if size > _MOST_TEXT:
+            raise sqlite3.DatabaseError(f"its rows hold over {_MOST_TEXT} bytes")
+        found.append(row)
+    return found
 
 
 @contextlib.contextmanager
@@ -173,13 +205,14 @@ def _signature(home: Path) -> dict[str, tuple[int, int]]:
 
 
 def _to_result(row: Mapping[str, Any], home: Path) -> JammiResult:
-    name, owner = str(row["table_name"]), row.get("tenant_id")
+    name, owner = str(row.get("table_name")), row.get("tenant_id")
     tenant = None if owner is None else str(owner)
     try:
         record = _to_record(row)
         parquet = _find_parquet(record.parquet_path, home)
-    except InvalidInputError as error:
-        return JammiResult(name, tenant, None, None, (str(error),))
+    except (InvalidInputError, KeyError) as error:
+        problem = f"column {error} is missing" if isinstance(error, KeyError) else str(error)
+        return JammiResult(name, tenant, None, None, (problem,))
     problems = tuple(_find_problems(record, parquet, home))
     if parquet is None or problems or not record.is_ready or record.definition_hash is None:
         return JammiResult(name, record.tenant_id, record, parquet, problems)

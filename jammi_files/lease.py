@@ -23,6 +23,7 @@ from jammi_files.materialization import producer_id
 from jammi_files.schema import Lease, ResultTableRecord
 from jammi_files.storage import Storage
 from jammi_files.timestamps import CLOCK, parse_timestamp
+from jammi_files.validation import require_count
 
 BUILDS = "_catalog/builds"
 LEASE_SECONDS = 900
@@ -56,8 +57,13 @@ class BuildState:
             fields = orjson.loads(data)
             lease = Lease(**fields["lease"])
             state = cls(fields["table_name"], lease, fields["checkpoint"])
-            if not isinstance(lease.expires_at, int) or not isinstance(lease.pid, int):
-                raise TypeError("expires_at and pid must be integers")
+            for text in (state.table_name, lease.owner, lease.host, lease.process_start):
+                if not isinstance(text, str):
+                    raise TypeError(f"{text!r} is no text")
+            for number in (lease.pid, lease.expires_at):
+                require_count("pid or expires_at", number)
+            if state.checkpoint is not None:
+                require_count("checkpoint", state.checkpoint)
         except (ValueError, TypeError, KeyError) as error:
             raise FormatError(f"build state '{key}' is damaged: {error}") from error
         return state

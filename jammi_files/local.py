@@ -42,17 +42,16 @@ class LocalStorage(Storage):
 
     def __init__(self, root: str | os.PathLike[str], durability: Durability = "fsync") -> None:
         if durability not in ("fsync", "os"):
-            msg = f"durability must be 'fsync' or 'os', not {durability!r}"
-            raise InvalidInputError(msg)
+            raise InvalidInputError(f"durability must be 'fsync' or 'os', not {durability!r}")
         self.root = os.path.abspath(os.fspath(root))
         self._fsync = durability == "fsync"
         self._durability = durability
         self._peeked = "", ""  # the last key and its path: a reader asks for one again and again
         self._anchored: set[str] = set()
+        self._inside: set[str] = set()
         self._lock = _ProcessLock(self._path("_catalog/lock"), self._syncs_directories)
         if Path(self.root).exists() and not Path(self.root).is_dir():
-            msg = f"root '{self.root}' is a file; expected a directory"
-            raise StorageError(msg)
+            raise StorageError(f"root '{self.root}' is a file; expected a directory")
 
     def __reduce__(self) -> tuple[type[LocalStorage], tuple[str, str]]:
         return LocalStorage, (self.root, self._durability)
@@ -114,7 +113,7 @@ class LocalStorage(Storage):
 
     def delete(self, key: str) -> bool:
         try:
-            with _translated("delete", self._path(key)) as path:
+            with _translated("delete", self.place(key)) as path:
                 os.unlink(path)
         except FileNotFoundError:
             return False
@@ -144,12 +143,20 @@ class LocalStorage(Storage):
     def _path(self, key: str) -> str:
         return f"{self.root}/{require_key(key)}" if key else self.root
 
+    def place(self, key: str) -> str:
+        """Return the path of a key that is to be written or deleted; links lead nowhere."""
+        path = self._path(key)
+        directory = os.path.dirname(path)
+        if directory not in self._inside:
+            self._require_inside(directory)
+            self._inside.add(directory)
+        return path
+
     def _require_inside(self, directory: str) -> None:
         """Refuse a directory under the root that is a link to another place."""
         root, real = os.path.realpath(self.root), os.path.realpath(directory)
         if real != root and not real.startswith(f"{root}/"):
-            msg = f"'{directory}' leads out of the root, to '{real}'; its objects are not listed"
-            raise StorageError(msg)
+            raise StorageError(f"'{directory}' leads out of the root, to '{real}': left alone")
 
     @property
     def _syncs_directories(self) -> bool:
@@ -231,7 +238,7 @@ class _LocalWriter(ObjectWriter):
 
     def __init__(self, storage: LocalStorage, key: str) -> None:
         self._storage = storage
-        self.path = storage._path(key)  # noqa: SLF001 - one class in two parts
+        self.path = storage.place(key)
         self._temp = f"{self.path}.{uuid.uuid4().hex[:8]}{TEMP_SUFFIX}"
         self._file: io.BufferedWriter | None = None
         with _translated("write", self.path):

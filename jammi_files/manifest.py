@@ -42,6 +42,10 @@ MERGE_IN_COMMIT_ROWS = 8192
 """Rows up to which a merge is part of the commit that causes it; larger ones follow it."""
 
 MAX_MANIFEST_BYTES = 64 * 2**20
+MAX_MANIFEST_ROWS = 65_536
+MAX_HEADER_BYTES = 4 * 2**20
+"""What is refused before it is decoded; no writer comes near."""
+
 ROW_GROUP_ROWS = 16_384
 
 
@@ -314,9 +318,12 @@ def _open(key: str, data: bytes) -> pq.ParquetFile:
     if len(data) > MAX_MANIFEST_BYTES:
         raise FormatError(f"manifest '{key}' has {len(data)} bytes, over {MAX_MANIFEST_BYTES}")
     try:
-        return _parquet(pa.BufferReader(data), dictionaries=False)
+        file = _parquet(pa.BufferReader(data), dictionaries=False)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise FormatError(f"manifest '{key}' is damaged: {error}") from error
+    if (rows := file.metadata.num_rows) > MAX_MANIFEST_ROWS:
+        raise FormatError(f"manifest '{key}' has {rows} rows, over {MAX_MANIFEST_ROWS}")
+    return file
 
 
 def _parquet(source: BinaryIO | pa.NativeFile, *, dictionaries: bool) -> pq.ParquetFile:
@@ -331,7 +338,10 @@ def _parquet(source: BinaryIO | pa.NativeFile, *, dictionaries: bool) -> pq.Parq
 def _header(key: str, file: pq.ParquetFile) -> Header:
     metadata = file.metadata.metadata or {}
     try:
-        fields = orjson.loads(metadata[METADATA_KEY])
+        said = metadata[METADATA_KEY]
+        if len(said) > MAX_HEADER_BYTES:
+            raise ValueError(f"{len(said)} bytes of JSON are over {MAX_HEADER_BYTES}")
+        fields = orjson.loads(said)
         found = fields["format_version"]
         if found != FORMAT_VERSION:
             msg = (

@@ -19,6 +19,10 @@ MAX_DEPTH = 64
 """Levels of nesting that are read or written; a context set of jammi-db has five."""
 
 
+MAX_COMMAS = 500_000
+"""Commas in one text: a bound of its values, which take a hundred times the bytes once decoded."""
+
+
 def loads(data: bytes) -> Any:  # noqa: ANN401 - any JSON value
     """Decode one JSON text and nothing else (`B187`, `B190`).
 
@@ -26,6 +30,8 @@ def loads(data: bytes) -> Any:  # noqa: ANN401 - any JSON value
         FormatError: no JSON, not UTF-8, bytes after the value, a key twice in one object, NaN, a
             number that is no finite double or 64-bit integer, or nested too deep.
     """
+    if data.count(b",") > MAX_COMMAS:
+        raise FormatError(f"not a JSON text that can be trusted: over {MAX_COMMAS} commas")
     try:
         return plain(json.loads(str(data, "utf-8"), object_pairs_hook=_without_doubles))
     except (ValueError, RecursionError) as error:
@@ -50,9 +56,12 @@ def pretty_json(value: object) -> bytes:
     """Encode as sidecars are written: two blanks of indent, keys in order, no newline (`B177`).
 
     Raises:
-        InvalidInputError: ``value`` is not JSON.
+        InvalidInputError: ``value`` is not JSON, or has more values than `loads` takes.
     """
-    return orjson.dumps(plain(value), option=orjson.OPT_INDENT_2)
+    data = orjson.dumps(plain(value), option=orjson.OPT_INDENT_2)
+    if data.count(b",") > MAX_COMMAS:
+        raise InvalidInputError(f"over {MAX_COMMAS} commas in JSON: nobody would read it again")
+    return data
 
 
 def plain(value: object, *, depth: int = 0) -> Any:  # noqa: ANN401 - any JSON value

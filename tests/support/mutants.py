@@ -37,6 +37,7 @@ _POWER = "tests/test_power_loss.py"
 _STORAGE = "tests/test_storage.py"
 _OPERATIONS = "tests/test_operations.py"
 _WORLDS = "tests/test_tenants.py"
+_HOSTILE = "tests/test_hostile.py"
 
 LOCAL = (
     _mutant(
@@ -853,6 +854,37 @@ QUERIES = (
     ),
 )
 
+HOSTILE = (
+    _mutant(
+        "hostile: nothing is written through a link out of the root",
+        "local",
+        "        if directory not in self._inside:\n",
+        "        if False:\n",
+        f"{_HOSTILE} -k through_a_link",
+    ),
+    _mutant(
+        "hostile: a catalog.db holds a table and no program",
+        "jammi_db",
+        "    if computed:\n",
+        "    if False:\n",
+        f"{_HOSTILE} -k is_a_program",
+    ),
+    _mutant(
+        "hostile: values of JSON are counted before they are decoded",
+        "strict_json",
+        '    if data.count(b",") > MAX_COMMAS:\n        raise FormatError',
+        "    if False:\n        raise FormatError",
+        f"{_HOSTILE} -k many_values",
+    ),
+    _mutant(
+        "hostile: a build state is checked field by field",
+        "lease",
+        '                require_count("checkpoint", state.checkpoint)\n',
+        "                pass\n",
+        f"{_HOSTILE} -k build_state_of_other_types",
+    ),
+)
+
 MUTANTS = (
     *LOCAL,
     *SYNCS,
@@ -864,4 +896,5 @@ MUTANTS = (
     *VACUUM,
     *BUCKETS,
     *QUERIES,
+    *HOSTILE,
 )

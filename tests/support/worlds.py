@@ -72,7 +72,7 @@ def determined() -> Iterator[None]:
     """Make clock and random names the same in every block, so that two runs can be compared."""
     ticks, names = itertools.count(_START, 1_000_003), random.Random(7)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Clock, "now", lambda _: next(ticks))
+        patch.setattr(Clock, "first_of", lambda *_: next(ticks))
         patch.setattr(uuid, "uuid4", lambda: uuid.UUID(int=names.getrandbits(128), version=4))
         yield
 
