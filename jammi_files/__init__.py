@@ -115,6 +115,7 @@ from jammi_files.schema import (
     records_table,
 )
 from jammi_files.scope import TenantId
+from jammi_files.search import Searcher
 from jammi_files.store import ResultStore, Verification, connect
 from jammi_files.table_versions import delta_version, git_version, iceberg_version
 from jammi_files.vacuum import VacuumReport
@@ -204,6 +205,7 @@ __all__ = [
     "ResultTableKind",
     "ResultTableRecord",
     "ResultTableStatus",
+    "Searcher",
     "Stale",
     "StaleExplanation",
     "StateError",

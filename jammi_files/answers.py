@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from concurrent.futures import Executor
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from jammi_files import cache, explain, freshness, sql, sweep
@@ -22,6 +23,7 @@ from jammi_files.funnel import Funnel
 from jammi_files.materialization import MaterializationEnv, definition_hash
 from jammi_files.reasons import Staleness
 from jammi_files.schema import InputAnchor, ResultTableRecord
+from jammi_files.search import VECTOR, Searcher, Vector
 
 _WEEK = 7 * 24 * 3600
 """How long S3 and Google Cloud Storage let a signature hold."""
@@ -203,10 +205,58 @@ class Answers(Funnel):
             StateError: the table is not ready, or its data is gone.
             FormatError: its data is damaged.
         """
-        record = self._record(table_name)
-        if not record.is_ready:
-            raise StateError(f"Result table '{table_name}' is {record.status}, not ready")
-        return self._artifacts.dataset(record)
+        return self._artifacts.dataset(self._ready(table_name))
+
+    def search(  # noqa: PLR0913 - what is looked for, and in what
+        self,
+        table_name: str,
+        query: Vector,
+        k: int = 10,
+        *,
+        exact: bool = True,
+        filter: pc.Expression | None = None,  # noqa: A002 - pyarrow's own word for it
+        columns: Sequence[str] = (),
+        key_column: str | None = None,
+        vector_column: str = VECTOR,
+    ) -> pa.Table:
+        """Return the ``k`` rows of an embedding table whose vectors are nearest to ``query``.
+
+        Columns: the key, ``similarity`` (float32, the cosine, from -1 to 1), then ``columns`` of
+        the table. The nearest come first, equal ones by key. The key is ``_row_id``, else the
+        table's ``key_column``, else the one given. ``query`` is a sequence of numbers, a NumPy or
+        an Arrow array; its length does not matter. ``filter`` leaves rows out before they are
+        ranked. A zero vector in the table has similarity 0, as in jammi-db.
+
+        All vectors are compared, streamed in batches. With ``exact`` False the index that jammi-db
+        wrote beside the table is asked, where there is one and no filter: it may miss a row, but
+        the similarity and order of those it finds are the same.
+
+        Raises:
+            MissingPackageError: NumPy (or for an index usearch) is not installed;
+                ``jammi_files[search]`` brings both.
+            TableNotFoundError: no visible row has the name.
+            StateError: the table is not ready, its data is gone, its metric is not cosine, or a
+                vector is null or not finite: the message names the row.
+            InvalidInputError: the query is zero, not finite, of another width, or no vector; or a
+                column is not there or cannot be used as asked.
+            FormatError: data or index is damaged.
+        """
+        searcher = self.searcher(table_name, key_column=key_column, vector_column=vector_column)
+        return searcher.search(query, k, exact=exact, filter=filter, columns=columns)
+
+    def searcher(
+        self, table_name: str, *, key_column: str | None = None, vector_column: str = VECTOR
+    ) -> Searcher:
+        """Open an embedding table, and its index if asked for one, once for many searches.
+
+        ``searcher.search(query, k)`` takes and raises what `search` does for one table.
+        """
+        return Searcher(
+            self._artifacts,
+            self._ready(table_name),
+            key_column=key_column,
+            vector_column=vector_column,
+        )
 
     def sql(self, statement: str, parameters: sql.Parameters | None = None) -> pa.Table:
         """Run one SQL statement that reads, with DuckDB, and return its rows.
@@ -242,8 +292,11 @@ class Answers(Funnel):
         """
         if isinstance(expires, bool) or not isinstance(expires, int) or not 0 < expires <= _WEEK:
             raise InvalidInputError(f"expires must be from 1 to {_WEEK} seconds, not {expires!r}")
+        storage, key = self._artifacts.locate(self._ready(table_name).parquet_path)
+        return storage.sign(key, expires)
+
+    def _ready(self, table_name: str) -> ResultTableRecord:
         record = self._record(table_name)
         if not record.is_ready:
             raise StateError(f"Result table '{table_name}' is {record.status}, not ready")
-        storage, key = self._artifacts.locate(record.parquet_path)
-        return storage.sign(key, expires)
+        return record

@@ -36,6 +36,8 @@ LAYERS = [
     ("store", "recompute", "recompute_job", "reuse", "answers"),
     (
         "sql",
+        "search",
+        "ann_index",
         "planning",
         "recompute_report",
         "recompute_plan",

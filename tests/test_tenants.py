@@ -218,6 +218,12 @@ def _queries(store: Any, world: World) -> Iterator[Ask]:
             yield lambda name=name, form=form: store.sql(form.format(name, name))
 
 
+def _searches(store: Any, world: World) -> Iterator[Ask]:
+    for name in world.names:
+        yield lambda name=name: store.search(name, [1.0])
+        yield lambda name=name: store.search(name, [1.0, 0.0], key_column="id", exact=False)
+
+
 STORE_READS: dict[str, Play] = {
     "__repr__": READS["__repr__"],
     "derives_from": _by_name("derives_from"),
@@ -236,6 +242,10 @@ STORE_READS: dict[str, Play] = {
     "recompute_plan": _plans,
     "result_digest_anchor": _by_name("result_digest_anchor"),
     "root": lambda store, _: iter([lambda: store.root]),
+    "search": _searches,
+    "searcher": lambda store, world: each(
+        world.names, lambda name: bool(store.searcher(name, key_column="id"))
+    ),
     "sign": _by_name("sign"),
     "sql": _queries,
     "staleness": _judgements("staleness"),

@@ -815,6 +815,7 @@ BUCKETS = (
 )
 
 _SQL = "tests/test_sql.py"
+_SEARCH = "tests/test_search.py"
 
 QUERIES = (
     _mutant(
@@ -851,6 +852,62 @@ QUERIES = (
         "sql.query(self.catalog.snapshot(),",
         "sql.query(self.catalog,",
         f"{_SQL}::test_one_version",
+    ),
+    _mutant(
+        "search: a row alone decides its similarity",
+        "search",
+        "        products = np.add.reduce(exact * query, axis=1)\n",
+        "        products = exact.astype(np.float32) @ query.astype(np.float32)\n",
+        f"{_SEARCH} -k 'definition or alone'",
+    ),
+    _mutant(
+        "search: equally near rows go by key",
+        "search",
+        '(SIMILARITY, "descending"), (self._key, "ascending")',
+        '(SIMILARITY, "descending")',
+        f"{_SEARCH} -k 'ties or definition'",
+    ),
+    _mutant(
+        "search: a later row that is as near as the last is looked at",
+        "search",
+        "pa.array(found >= worst)",
+        "pa.array(found > worst)",
+        f"{_SEARCH}::test_ties_go_to_the_smallest_key",
+    ),
+    _mutant(
+        "search: a query without direction is refused",
+        "search",
+        "        if not 0 < largest < np.inf:\n",
+        "        if False:\n",
+        f"{_SEARCH}::test_what_is_no_query",
+    ),
+    _mutant(
+        "search: a row without a vector is told",
+        "search",
+        "        if lists.null_count:\n",
+        "        if False:\n",
+        f"{_SEARCH}::test_a_vector_that_has_no_direction",
+    ),
+    _mutant(
+        "search: what an index finds is ranked anew",
+        "search",
+        'best = self._ranked(pa.table([keys, found, positions], [self._key, SIMILARITY, "at"]), k)',
+        'best = pa.table([keys, found, positions], [self._key, SIMILARITY, "at"]).slice(0, k)',
+        f"{_SEARCH}::test_a_large_index",
+    ),
+    _mutant(
+        "search: an index is of this table",
+        "ann_index",
+        '    if found != (count, count, count, dimensions, "Cos"):\n',
+        "    if False:\n",
+        f"{_SEARCH}::test_a_damaged_index",
+    ),
+    _mutant(
+        "search: an index of less precision is not asked",
+        "ann_index",
+        'if graph is None or graph.dtype.name != "F32":',
+        "if graph is None:",
+        f"{_SEARCH}::test_an_index_of_less_precision_is_not_asked",
     ),
 )
 
