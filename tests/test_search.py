@@ -530,7 +530,7 @@ def test_in_a_bucket(s3_server, monkeypatch, imported):
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testtest")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    bucket = connect("s3://my-bucket/results")
+    bucket = connect("s3://my-bucket/search")
     import_jammi(FIXTURE, bucket)
     query = imported.open_table(INDEXED[0]).to_table()["vector"][3]
     expected = imported.search(INDEXED[0], query, 5, columns=["_model_id"])

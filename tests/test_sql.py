@@ -331,7 +331,7 @@ def test_in_a_bucket(s3_server, monkeypatch):
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testtest")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    store = connect("s3://my-bucket/results")
+    store = connect("s3://my-bucket/sql")
     wide = pa.table({"id": range(4000), "text": [os.urandom(500).hex() for _ in range(4000)]})
     with store.build(*TABLE, **CONTRACT) as out:
         out.write(wide)
