@@ -497,10 +497,13 @@ def test_reference_is_current():
     assert PLACE.read_text(encoding="utf-8") == reference()
 
 
-def test_reference_is_shipped():
-    """The package holds the reference as data: the pattern in pyproject.toml finds it."""
+def test_data_is_shipped():
+    """Reference and page are package data: the patterns in pyproject.toml find them."""
     settings = tomllib.loads((HOME / "pyproject.toml").read_text(encoding="utf-8"))
     patterns = settings["tool"]["setuptools"]["package-data"]["jammi_files"]
     package = HOME / "jammi_files"
     shipped = {path for pattern in patterns for path in package.glob(pattern)}
-    assert PLACE in shipped
+    assert {
+        PLACE,
+        *(package / "page" / f"page.{kind}" for kind in ("html", "css", "js")),
+    } <= shipped

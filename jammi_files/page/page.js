@@ -4,12 +4,13 @@
 const ROW_HEIGHT = 32; // of a table row with its border, in CSS pixels
 const SPARE_ROWS = 10; // drawn above and below what can be seen
 const NODE = { width: 196, height: 44, gap: 16, column: 74, bend: 10 };
+const TAIL = 9; // the end of a name that a narrow column keeps
 const MOST_NODES = 60;
 const POLL = 2000; // milliseconds between two looks of a live page
 const COLUMNS = [
   ["table_name", "Table", ""], ["status", "Status", "80px"], ["staleness", "Freshness", "112px"],
-  ["verdict", "Verdict", "146px"], ["row_count", "Rows", "76px"], ["created_at", "Created", "164px"],
-  ["task", "Task", "124px"], ["kind", "Kind", "124px"], ["source_id", "Source", "100px"],
+  ["verdict", "Verdict", "146px"], ["row_count", "Rows", "76px"], ["created_at", "Created", "172px"],
+  ["task", "Task", "136px"], ["kind", "Kind", "132px"], ["source_id", "Source", "100px"],
 ];
 const TENANT = ["tenant_id", "Tenant", "170px"];
 const TONES = {
@@ -48,6 +49,8 @@ function fill(node, attributes, children) {
 
 const place = (name) => "#result=" + encodeURIComponent(name);
 const second = (instant) => (instant ? instant.slice(0, 19).replace("T", " ") : "");
+/** Part a name, so that what sets it apart stays in sight where its start is cut. */
+const parted = (name) => [[...name].slice(0, -TAIL).join(""), [...name].slice(-TAIL).join("")];
 const short = (text, most) => (text.length <= most ? text : text.slice(0, most - 9) + "…" + text.slice(-8));
 
 // --- data ---
@@ -171,7 +174,9 @@ function drawRow(row, index, shape) {
   const cells = shape.map(([column]) => {
     const value = valueOf(row, column);
     if (column === "table_name") {
-      const link = make("a", { href: place(value), class: "name", title: printable(value), tabindex: active ? 0 : -1 }, value);
+      const attributes = { href: place(value), class: "name", title: printable(value), tabindex: active ? 0 : -1 };
+      const [start, end] = parted(value);
+      const link = make("a", attributes, make("span", { class: "start" }, start), make("span", {}, end));
       return make("td", {}, link);
     }
     if (column === "created_at") return make("td", {}, second(value));
