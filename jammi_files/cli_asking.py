@@ -14,7 +14,7 @@ from jammi_files import terminal
 from jammi_files.cli_answer import Answer, nothing, open_store, record_of
 from jammi_files.disk import CheckBytes
 from jammi_files.drawing import Lineage
-from jammi_files.errors import FormatError, InvalidInputError
+from jammi_files.errors import FormatError, InvalidInputError, JammiFilesError
 from jammi_files.evidence import Resolvers
 from jammi_files.fingerprints import source_versions
 from jammi_files.reads import Reads
@@ -99,7 +99,11 @@ def _head(store: ResultStore, name: str, rows: int, columns: list[str] | None) -
             known = ", ".join(dataset.schema.names)
             raise InvalidInputError(f"'{name}' has no column '{unknown[0]}', but {known}")
         return dataset.head(rows, columns=columns, batch_readahead=0, fragment_readahead=0)
-    except pa.ArrowException as error:
+    except JammiFilesError:
+        raise
+    except (pa.ArrowException, OSError) as error:
+        if getattr(error, "errno", None) is not None:  # else Arrow means the bytes
+            raise
         first = str(error).partition("\n")[0]
         raise FormatError(f"the data of '{name}' cannot be read: {first}") from error
 

@@ -184,15 +184,22 @@ def test_open_escapes_what_the_data_holds(run, store):
         assert shown.replace("\n", "").isprintable()
 
 
+def overwrite_pages(path):
+    """Damage the values and leave the footer."""
+    data = path.read_bytes()
+    path.write_bytes(data[:4] + b"\xff" * 60 + data[64:])
+
+
 @pytest.mark.parametrize(
     ("damage", "code", "words"),
     [
-        (lambda path: path.write_bytes(b"PAR1 damaged"), 3, "cannot be read"),
-        (lambda path: path.write_bytes(path.read_bytes()[:-20]), 3, "cannot be read"),
+        (lambda path: path.write_bytes(b"PAR1 damaged"), 3, "Parquet"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-20]), 3, "Parquet"),
+        (overwrite_pages, 3, "cannot be read"),
         (Path.unlink, 3, "is gone"),
         (lambda _: None, 2, "no column 'colour'"),
     ],
-    ids=["damaged", "cut", "gone", "column"],
+    ids=["damaged", "cut", "pages", "gone", "column"],
 )
 def test_open_of_what_cannot_be_read(run, store, root, damage, code, words):  # noqa: PLR0917 - fixtures
     """Damaged and missing data and an unknown column are one line each."""
