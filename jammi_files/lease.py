@@ -82,7 +82,7 @@ def new_lease() -> Lease:
         host=_host(pid),
         pid=pid,
         process_start=_own_start(pid),
-        expires_at=CLOCK.now() + LEASE_SECONDS * 1_000_000_000,
+        expires_at=CLOCK.now() + int(LEASE_SECONDS * 1e9),
     )
 
 
