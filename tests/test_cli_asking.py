@@ -510,7 +510,5 @@ def test_data_is_shipped():
     patterns = settings["tool"]["setuptools"]["package-data"]["jammi_files"]
     package = HOME / "jammi_files"
     shipped = {path for pattern in patterns for path in package.glob(pattern)}
-    assert {
-        PLACE,
-        *(package / "page" / f"page.{kind}" for kind in ("html", "css", "js")),
-    } <= shipped
+    pages = {package / "page" / f"page.{kind}" for kind in ("html", "css", "js")}
+    assert {package / "docs" / PLACE.name, *pages} <= shipped

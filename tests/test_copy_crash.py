@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import multiprocessing
+import threading
 from multiprocessing.connection import Connection
 
 import pytest
@@ -188,11 +189,13 @@ def go_on_a_little(source):
 
 def _copy_until_told(source: str, target: str, pipe: Connection) -> None:
     """Copy, and stop before every object that is shown until the parent says to go on."""
+    mutex = threading.Lock()  # a pipe is no thing for two threads at once
 
     def hook(moment: str, kind: str, key: str) -> None:
         if moment == "before" and kind in ("publish", "create", "replace"):
-            pipe.send(key)
-            pipe.recv()
+            with mutex:
+                pipe.send(key)
+                pipe.recv()
 
     here, there = LocalStorage(source, "os"), LocalStorage(target, "os")
     copy_root._THREADS = 2

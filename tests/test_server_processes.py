@@ -165,6 +165,10 @@ def test_a_shared_server_that_does_not_start_is_tried_again(tmp_path):
         pass
 
 
+LOOPBACK = {"0100007F", f"{'0' * 24}01000000"}
+"""127.0.0.1 and ::1, which the driver of the browser takes too, as the kernel writes them."""
+
+
 @pytest.mark.parametrize("server", HONEST, indirect=True)
 def test_nothing_listens_to_the_network(server):
     """No process that the tests started accepts connections from another machine."""
@@ -173,7 +177,7 @@ def test_nothing_listens_to_the_network(server):
     inodes = {inode for pid in _descendants(top) for inode in _sockets(pid)}
     listening = [line for line in _listening() if line[9] in inodes]
     assert listening
-    assert {line[1].partition(":")[0] for line in listening} == {"0100007F"}
+    assert {line[1].partition(":")[0] for line in listening} <= LOOPBACK
 
 
 def _descendants(top):

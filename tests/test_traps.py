@@ -58,6 +58,9 @@ class Hurried:
     def monotonic(self):
         return time.monotonic() + sum(self.pauses)
 
+    def time_ns(self):
+        return time.time_ns() + int(sum(self.pauses) * 1e9)
+
     def sleep(self, seconds):
         self.pauses.append(seconds)
 

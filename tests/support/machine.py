@@ -33,7 +33,7 @@ from support.calls import (
 from support.oracle import Oracle, Row, Who
 from support.sides import Refusal, instants_of, plan, rows_of_table
 
-from jammi_files import log, manifest, segment, snapshot
+from jammi_files import indexes, log, manifest, snapshot
 from jammi_files.catalog import Catalog
 from jammi_files.errors import ConflictError
 
@@ -59,7 +59,7 @@ class Pin(NamedTuple):
 
 whos = st.builds(Who, st.sampled_from((*TENANTS, *TENANTS[:2])), st.booleans())
 handles = st.builds(Handle, st.integers(0, 1), whos)
-indexes = st.integers(0, len(NAMES) - 1)
+numbers = st.integers(0, len(NAMES) - 1)
 knobs = st.fixed_dictionaries(
     {
         "INLINE_ROWS": st.sampled_from((1, 4)),
@@ -112,7 +112,7 @@ class CatalogMachine(RuleBasedStateMachine):
             mine = {name: value for name, value in values.items() if hasattr(module, name)}
             self.patches.enter_context(mock.patch.multiple(module, **mine))
         self.patches.enter_context(mock.patch.object(log, "GROUP", 10))
-        self.patches.enter_context(mock.patch.object(segment, "_BLOCK", 2))
+        self.patches.enter_context(mock.patch.object(indexes, "_BLOCK", 2))
 
     @rule(handle=handles, calls=st.lists(WRITES, min_size=2, max_size=8))
     def write(self, handle: Handle, calls: list[Call]) -> None:
@@ -122,7 +122,7 @@ class CatalogMachine(RuleBasedStateMachine):
             self.make(call, self.at(handle), handle.who)
             assert (self.version() > before) == bool(self.oracle.changed_rows)
 
-    @rule(handle=handles, rows=st.lists(ROWS, min_size=1, max_size=4), parent=indexes)
+    @rule(handle=handles, rows=st.lists(ROWS, min_size=1, max_size=4), parent=numbers)
     def add(self, handle: Handle, rows: list[Row], parent: int) -> None:
         """Create rows under free names; the first derives from a row that is there."""
         taken = [row["table_name"] for row in self.oracle.scan(ADMIN)]
@@ -133,7 +133,7 @@ class CatalogMachine(RuleBasedStateMachine):
             call = Call("create", {"row": created, "if_not_exists": False})
             self.make(call, self.at(handle), handle.who)
 
-    @rule(handle=handles, index=indexes, contracts=st.lists(CONTRACTS, min_size=1, max_size=3))
+    @rule(handle=handles, index=numbers, contracts=st.lists(CONTRACTS, min_size=1, max_size=3))
     def finish(self, handle: Handle, index: int, contracts: list[dict[str, Any]]) -> None:
         """Promote rows that the handle sees building."""
         building = [row["table_name"] for row in self.oracle.by_status(handle.who, "building")]
@@ -141,7 +141,7 @@ class CatalogMachine(RuleBasedStateMachine):
             call = Call("promote", contract | {"name": name})
             self.make(call, self.at(handle), handle.who)
 
-    @rule(opening=st.integers(0, 1), index=indexes, cascade=st.booleans(), one=st.booleans())
+    @rule(opening=st.integers(0, 1), index=numbers, cascade=st.booleans(), one=st.booleans())
     def remove(self, opening: int, index: int, *, cascade: bool, one: bool) -> None:
         """Delete a row that is there, or all of its source, in its owner's name."""
         rows = self.oracle.scan(ADMIN)
@@ -199,7 +199,7 @@ class CatalogMachine(RuleBasedStateMachine):
             self.pins.pop(0).then.close()
 
     @precondition(lambda self: self.pins)
-    @rule(index=indexes, call=QUERIES)
+    @rule(index=numbers, call=QUERIES)
     def query_kept_snapshot(self, index: int, call: Call) -> None:
         """Ask a snapshot that was taken when its version was current (`B281`)."""
         pin = self.pins[index % len(self.pins)]
@@ -209,7 +209,7 @@ class CatalogMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.pins)
     @rule(
         handle=handles,
-        index=indexes,
+        index=numbers,
         call=QUERIES,
         by_instant=st.booleans(),
         anew=st.booleans(),
@@ -229,7 +229,7 @@ class CatalogMachine(RuleBasedStateMachine):
         self.ask_everything(old, handle.who, pin.then)
 
     @precondition(lambda self: self.pins)
-    @rule(handle=handles, index=indexes)
+    @rule(handle=handles, index=numbers)
     def changes(self, handle: Handle, index: int) -> None:
         """Read the net changes since an old version: with them it becomes the present one."""
         pin = self.pins[index % len(self.pins)]
