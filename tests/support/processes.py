@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import traceback
 from collections.abc import Callable, Sequence
@@ -16,6 +17,8 @@ def run_together(
     worker: Callable[..., Any], arguments: Sequence[tuple[Any, ...]], *, start: str = "spawn"
 ) -> list[Any]:
     """Run ``worker`` once per tuple, each in a process of its own; return their answers."""
+    if start == "fork":
+        gc.collect()  # connections that other tests left: a child would wait a second for each
     context = multiprocessing.get_context(start)
     barrier = context.Barrier(len(arguments))
     pipes = [context.Pipe(duplex=False) for _ in arguments]
