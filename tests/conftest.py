@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 
+import orjson
 import pytest
 from hypothesis import settings
 
 from jammi_files import connect, manifest
+from jammi_files.cli import main
 
 # A change is judged by the same examples each time; whoever runs the tests elsewhere searches on.
 settings.register_profile("search", deadline=None)
@@ -55,3 +57,27 @@ def shrink_runs(monkeypatch, *, merge_in_commit_rows=8192):
     monkeypatch.setattr(manifest, "INLINE_ROWS", 4)
     monkeypatch.setattr(manifest, "FAN_OUT", 2)
     monkeypatch.setattr(manifest, "MERGE_IN_COMMIT_ROWS", merge_in_commit_rows)
+
+
+@pytest.fixture
+def run(capsys, root):
+    """Return a function that runs a command on ``root``: (code, standard output, error)."""
+
+    def call(*argv, at=root):
+        code = main([*map(str, argv), "--root", str(at)])
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return call
+
+
+@pytest.fixture
+def ask(run):
+    """Return a function that runs a command and returns its document."""
+
+    def call(*argv, code=0):
+        found, out, err = run(*argv, "--json")
+        assert (found, err) == (code, "")
+        return orjson.loads(out)
+
+    return call

@@ -67,30 +67,6 @@ def engine(tmp_path):
     return Path(shutil.copytree(FIXTURE, tmp_path / "engine", copy_function=shutil.copyfile))
 
 
-@pytest.fixture
-def run(capsys, root):
-    """Return a function that runs a command on ``root``: (code, standard output, error)."""
-
-    def call(*argv, at=root):
-        code = main([*map(str, argv), "--root", str(at)])
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return call
-
-
-@pytest.fixture
-def ask(run):
-    """Return a function that runs a command that must succeed and returns its document."""
-
-    def call(*argv, code=0):
-        found, out, err = run(*argv, "--json")
-        assert (found, err) == (code, "")
-        return orjson.loads(out)
-
-    return call
-
-
 class Terminal(io.StringIO):
     """Standard output that says it is a terminal."""
 

@@ -9,7 +9,6 @@ import sys
 import tomllib
 from pathlib import Path
 
-import orjson
 import pyarrow as pa
 import pyarrow.csv
 import pytest
@@ -31,28 +30,16 @@ def plain_environment(monkeypatch):
         monkeypatch.delenv(name, raising=False)
 
 
-@pytest.fixture
-def run(capsys, root):
-    """Return a function that runs a command on ``root``: (code, standard output, error)."""
-
-    def call(*argv):
-        code = main([*map(str, argv), "--root", str(root)])
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return call
-
-
-@pytest.fixture
-def ask(run):
-    """Return a function that runs a command and returns its document."""
-
-    def call(*argv, code=0):
-        found, out, err = run(*argv, "--json")
-        assert (found, err) == (code, "")
-        return orjson.loads(out)
-
-    return call
+def build_on(store, parent):
+    """Return the name of a result that is made from another one."""
+    with store.build(
+        *("docs", "ner", "model", "m"),
+        descriptor=EXTERNAL,
+        env=ENV,
+        inputs=[store.result_digest_anchor(parent)],
+    ) as out:
+        out.write(DATA)
+    return out.table_name
 
 
 def publish(ask, path, *argv):
@@ -282,17 +269,11 @@ def test_status_of_nothing(run, store):
 def test_check_looks_at_the_data_of_inputs(ask, store, root):
     """``--check digest`` finds an input whose bytes have changed, ``--check no`` looks at none."""
     parent = build(store)
-    with store.build(
-        *("docs", "ner", "model", "m"),
-        descriptor=EXTERNAL,
-        env=ENV,
-        inputs=[store.result_digest_anchor(parent)],
-    ) as out:
-        out.write(DATA)
+    child = build_on(store, parent)
     data = root / f"{parent}.parquet"
     data.write_bytes(data.read_bytes()[::-1])
-    assert ask("why", out.table_name, "--check", "no")["is_stale"] is False
-    assert ask("why", out.table_name, "--check", "digest", code=1)["is_stale"] is True
+    assert ask("why", child, "--check", "no")["is_stale"] is False
+    assert ask("why", child, "--check", "digest", code=1)["is_stale"] is True
     assert ask("status", "--check", "no")["ok"] is True
     assert ask("status", "--check", "digest", code=1)["ok"] is False
 
@@ -348,20 +329,14 @@ def test_lineage_in_every_format(run, ask, store):
 def test_lineage_as_openlineage(run, store):
     """There is one event a line for every ready result of the lineage, inputs first."""
     parent = build(store)
-    with store.build(
-        *("docs", "ner", "model", "m"),
-        descriptor=EXTERNAL,
-        env=ENV,
-        inputs=[store.result_digest_anchor(parent)],
-    ) as out:
-        out.write(DATA)
+    child = build_on(store, parent)
     build(store)  # of another lineage
-    for name in (parent, out.table_name):
+    for name in (parent, child):
         lines = run("lineage", name, "--format", "openlineage")[1].splitlines()
         events = [json.loads(line) for line in lines]
         assert events == [
             *store.openlineage_events(parent),
-            *store.openlineage_events(out.table_name),
+            *store.openlineage_events(child),
         ]
 
 
