@@ -1,241 +1,80 @@
 """An Arrow and Parquet native file catalog for materialised ML results.
 
 A directory is the whole system: `connect` opens one. FORMAT.md, beside this file, is the contract.
+
+A name's module is imported when the name is first asked for: what only opens a catalog does not
+wait for lineage, recomputation and copies. Type checkers read `__init__.pyi`.
 """
 
-from jammi_files.cache import CacheOutcome, CachePolicy
-from jammi_files.catalog import Catalog
-from jammi_files.copy_root import CopyProgress, CopyReport, CopyTrouble, copy
-from jammi_files.descriptor_parts import (
-    AnnCandidates,
-    AsofTolerance,
-    EdgeCandidates,
-    EdgeGather,
-    HybridCandidates,
-    NeighborGraphEdges,
-    RegisteredEdges,
-)
-from jammi_files.descriptors import (
-    AsofJoin,
-    ContextSet,
-    Embedding,
-    External,
-    GraphPropagation,
-    Inference,
-    NeighborGraph,
-)
-from jammi_files.drawing import Lineage
-from jammi_files.errors import (
-    AlreadyExistsError,
-    CommitUnknownError,
-    ConflictError,
-    DependencyCycleError,
-    FormatError,
-    InvalidInputError,
-    JammiFilesError,
-    MissingPackageError,
-    NotFoundError,
-    NotRecomputableError,
-    ReferencedError,
-    StateError,
-    StorageError,
-    TableNotFoundError,
-    UnsupportedVersionError,
-    VersionNotFoundError,
-)
-from jammi_files.explain import Difference, MissExplanation, StaleExplanation
-from jammi_files.file_versions import dataset_version, directory_version, file_version
-from jammi_files.fingerprints import (
-    object_version,
-    source_anchor,
-    source_version,
-    source_versions,
-    unpinned_anchor,
-)
-from jammi_files.funnel import ResultTableInfo
-from jammi_files.garbage import VacuumAction, VacuumKind
-from jammi_files.history import CommitInfo
-from jammi_files.lineage import LineageEdge
-from jammi_files.materialization import (
-    Device,
-    Match,
-    MatchWithUnpinnedInputs,
-    MaterializationEnv,
-    MaterializationManifest,
-    Mismatch,
-    MissingArtifact,
-    MissingManifest,
-    ModelIdentity,
-    artifact_digest,
-    definition_hash,
-)
-from jammi_files.reads import CatalogSnapshot
-from jammi_files.reasons import (
-    AncestorStale,
-    CurrentAnchor,
-    DefinitionChanged,
-    Fresh,
-    InputAdvanced,
-    InputSuperseded,
-    InputVanished,
-    NotReady,
-    OpenInput,
-    Stale,
-    Unattested,
-    Undecidable,
-)
-from jammi_files.recompute_job import RecomputeContext, RecomputeParent
-from jammi_files.recompute_plan import (
-    Cascade,
-    Obstacle,
-    ParentRecomputed,
-    ParentReplaced,
-    PlannedParent,
-    RecomputePlan,
-    RecomputeStep,
-    Requested,
-    Unplannable,
-)
-from jammi_files.recompute_report import (
-    RecomputeOutcome,
-    RecomputeProgress,
-    RecomputeReport,
-    RecomputeResult,
-)
-from jammi_files.recovery import RecoveryAction, RecoveryReport, RecoveryStep
-from jammi_files.repairs import RepairAction, RepairReport, RepairStep, repair
-from jammi_files.reuse import Obtained
-from jammi_files.schema import (
-    AnchorKind,
-    InputAnchor,
-    ModelTask,
-    ResultTableKind,
-    ResultTableRecord,
-    ResultTableStatus,
-    records_table,
-)
-from jammi_files.scope import TenantId
-from jammi_files.search import Searcher
-from jammi_files.store import ResultStore, Verification, connect
-from jammi_files.table_versions import delta_version, git_version, iceberg_version
-from jammi_files.vacuum import VacuumReport
+from importlib import import_module
 
-__all__ = [
-    "AlreadyExistsError",
-    "AncestorStale",
-    "AnchorKind",
-    "AnnCandidates",
-    "AsofJoin",
-    "AsofTolerance",
-    "CacheOutcome",
-    "CachePolicy",
-    "Cascade",
-    "Catalog",
-    "CatalogSnapshot",
-    "CommitInfo",
-    "CommitUnknownError",
-    "ConflictError",
-    "ContextSet",
-    "CopyProgress",
-    "CopyReport",
-    "CopyTrouble",
-    "CurrentAnchor",
-    "DefinitionChanged",
-    "DependencyCycleError",
-    "Device",
-    "Difference",
-    "EdgeCandidates",
-    "EdgeGather",
-    "Embedding",
-    "External",
-    "FormatError",
-    "Fresh",
-    "GraphPropagation",
-    "HybridCandidates",
-    "Inference",
-    "InputAdvanced",
-    "InputAnchor",
-    "InputSuperseded",
-    "InputVanished",
-    "InvalidInputError",
-    "JammiFilesError",
-    "Lineage",
-    "LineageEdge",
-    "Match",
-    "MatchWithUnpinnedInputs",
-    "MaterializationEnv",
-    "MaterializationManifest",
-    "Mismatch",
-    "MissExplanation",
-    "MissingArtifact",
-    "MissingManifest",
-    "MissingPackageError",
-    "ModelIdentity",
-    "ModelTask",
-    "NeighborGraph",
-    "NeighborGraphEdges",
-    "NotFoundError",
-    "NotReady",
-    "NotRecomputableError",
-    "Obstacle",
-    "Obtained",
-    "OpenInput",
-    "ParentRecomputed",
-    "ParentReplaced",
-    "PlannedParent",
-    "RecomputeContext",
-    "RecomputeOutcome",
-    "RecomputeParent",
-    "RecomputePlan",
-    "RecomputeProgress",
-    "RecomputeReport",
-    "RecomputeResult",
-    "RecomputeStep",
-    "RecoveryAction",
-    "RecoveryReport",
-    "RecoveryStep",
-    "ReferencedError",
-    "RegisteredEdges",
-    "RepairAction",
-    "RepairReport",
-    "RepairStep",
-    "Requested",
-    "ResultStore",
-    "ResultTableInfo",
-    "ResultTableKind",
-    "ResultTableRecord",
-    "ResultTableStatus",
-    "Searcher",
-    "Stale",
-    "StaleExplanation",
-    "StateError",
-    "StorageError",
-    "TableNotFoundError",
-    "TenantId",
-    "Unattested",
-    "Undecidable",
-    "Unplannable",
-    "UnsupportedVersionError",
-    "VacuumAction",
-    "VacuumKind",
-    "VacuumReport",
-    "Verification",
-    "VersionNotFoundError",
-    "artifact_digest",
-    "connect",
-    "copy",
-    "dataset_version",
-    "definition_hash",
-    "delta_version",
-    "directory_version",
-    "file_version",
-    "git_version",
-    "iceberg_version",
-    "object_version",
-    "records_table",
-    "repair",
-    "source_anchor",
-    "source_version",
-    "source_versions",
-    "unpinned_anchor",
-]
+_HOMES = {
+    "cache": "CacheOutcome CachePolicy",
+    "catalog": "Catalog",
+    "copy_root": "CopyProgress CopyReport CopyTrouble copy",
+    "descriptor_parts": (
+        "AnnCandidates AsofTolerance EdgeCandidates EdgeGather HybridCandidates "
+        "NeighborGraphEdges RegisteredEdges"
+    ),
+    "descriptors": (
+        "AsofJoin ContextSet Embedding External GraphPropagation Inference NeighborGraph"
+    ),
+    "drawing": "Lineage",
+    "errors": (
+        "AlreadyExistsError CommitUnknownError ConflictError DependencyCycleError FormatError "
+        "InvalidInputError JammiFilesError MissingPackageError NotFoundError "
+        "NotRecomputableError ReferencedError StateError StorageError TableNotFoundError "
+        "UnsupportedVersionError VersionNotFoundError"
+    ),
+    "explain": "Difference MissExplanation StaleExplanation",
+    "file_versions": "dataset_version directory_version file_version",
+    "fingerprints": "object_version source_anchor source_version source_versions unpinned_anchor",
+    "funnel": "ResultTableInfo",
+    "garbage": "VacuumAction VacuumKind",
+    "history": "CommitInfo",
+    "lineage": "LineageEdge",
+    "materialization": (
+        "Device Match MatchWithUnpinnedInputs MaterializationEnv MaterializationManifest "
+        "Mismatch MissingArtifact MissingManifest ModelIdentity artifact_digest "
+        "definition_hash"
+    ),
+    "reads": "CatalogSnapshot",
+    "reasons": (
+        "AncestorStale CurrentAnchor DefinitionChanged Fresh InputAdvanced InputSuperseded "
+        "InputVanished NotReady OpenInput Stale Unattested Undecidable"
+    ),
+    "recompute_job": "RecomputeContext RecomputeParent",
+    "recompute_plan": (
+        "Cascade Obstacle ParentRecomputed ParentReplaced PlannedParent RecomputePlan "
+        "RecomputeStep Requested Unplannable"
+    ),
+    "recompute_report": "RecomputeOutcome RecomputeProgress RecomputeReport RecomputeResult",
+    "recovery": "RecoveryAction RecoveryReport RecoveryStep",
+    "repairs": "RepairAction RepairReport RepairStep repair",
+    "reuse": "Obtained",
+    "schema": (
+        "AnchorKind InputAnchor ModelTask ResultTableKind ResultTableRecord ResultTableStatus "
+        "records_table"
+    ),
+    "scope": "TenantId",
+    "search": "Searcher",
+    "store": "ResultStore Verification connect",
+    "table_versions": "delta_version git_version iceberg_version",
+    "vacuum": "VacuumReport",
+}
+"""The names of each module that are public."""
+
+_HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
+
+__all__ = sorted(_HOME)  # noqa: PLE0605 - a list, and told to type checkers elsewhere
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import Executor
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 
 from jammi_files import cache, explain, freshness, sql, sweep
 from jammi_files.cache import Verify
@@ -24,6 +24,9 @@ from jammi_files.materialization import MaterializationEnv, definition_hash
 from jammi_files.reasons import Staleness
 from jammi_files.schema import InputAnchor, ResultTableRecord
 from jammi_files.search import VECTOR, Searcher, Vector
+
+if TYPE_CHECKING:
+    import pyarrow.dataset as ds
 
 _WEEK = 7 * 24 * 3600
 """How long S3 and Google Cloud Storage let a signature hold."""

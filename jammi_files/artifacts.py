@@ -11,9 +11,9 @@ import hashlib
 import posixpath
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
-import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from jammi_files import naming
@@ -29,6 +29,9 @@ from jammi_files.roots import open_storage
 from jammi_files.schema import InputAnchor, ResultTableRecord
 from jammi_files.storage import READERS, Storage
 from jammi_files.strict_json import canonical_json
+
+if TYPE_CHECKING:
+    import pyarrow.dataset as ds
 
 BLOCK = 1 << 20
 
@@ -183,6 +186,8 @@ class Artifacts:
         """
         storage, key = self.locate(record.parquet_path)
         path, filesystem = storage.arrow_path(key)
+        import pyarrow.dataset as ds  # noqa: PLC0415 - it loads pandas, where there is one
+
         try:
             return ds.dataset(path, filesystem=filesystem, format="parquet")
         except FileNotFoundError:

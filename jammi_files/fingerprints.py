@@ -13,10 +13,9 @@ import posixpath
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard
 from urllib.parse import unquote
 
-import pyarrow.dataset as ds
 import pyarrow.fs as pafs
 
 from jammi_files.errors import InvalidInputError, NotFoundError
@@ -31,6 +30,9 @@ from jammi_files.table_versions import (
 )
 from jammi_files.timestamps import CLOCK, format_rfc3339
 from jammi_files.validation import require_text
+
+if TYPE_CHECKING:
+    import pyarrow.dataset as ds
 
 PathName = str | os.PathLike[str]
 Files = list[str] | list[Path] | tuple[PathName, ...]
@@ -82,7 +84,7 @@ def source_version(location: Location) -> str:
         return _at(os.fspath(location))
     if isinstance(location, (list, tuple)):
         return dataset_version(location)
-    if isinstance(location, ds.Dataset):
+    if _is_dataset(location):
         return dataset_version(_files_of(location))
     kind = type(location).__name__
     raise InvalidInputError(f"a value of type {kind} cannot be pinned; {_WHAT_WORKS}")
@@ -167,10 +169,14 @@ def _stored(url: str) -> str:
         raise NotFoundError(f"there is no object '{url}' to pin") from None
 
 
+def _is_dataset(location: object) -> TypeGuard[ds.Dataset]:
+    import pyarrow.dataset as ds  # noqa: PLC0415 - it loads pandas, where there is one
+
+    return isinstance(location, ds.Dataset)
+
+
 def _files_of(dataset: ds.Dataset) -> list[str]:
-    if isinstance(dataset, ds.FileSystemDataset) and isinstance(
-        dataset.filesystem, pafs.LocalFileSystem
-    ):
+    if isinstance(getattr(dataset, "filesystem", None), pafs.LocalFileSystem):
         return list(dataset.files)
     raise InvalidInputError(
         "only a dataset of local files can be pinned; give a callable, e.g."

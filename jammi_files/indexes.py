@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -52,8 +53,7 @@ class SortedIndex:
             rows = order if rows is None else rows.take(order)
         self._values = values
         self._rows = rows
-        every = pa.array(range(0, len(values), _BLOCK), pa.int64())
-        self._fences: list[str] = values.take(every).to_pylist()
+        self._fences: list[str] = values.take(_every(len(values))).to_pylist()
 
     def find(self, key: str) -> Sequence[int]:
         """Return the positions of the rows that hold ``key``."""
@@ -70,6 +70,16 @@ class SortedIndex:
     def _block(self, number: int) -> list[str]:
         values: list[str] = self._values.slice(number * _BLOCK, _BLOCK).to_pylist()
         return values
+
+
+def _every(rows: int) -> pa.Array:
+    """Return the position of the first row of each block.
+
+    Not by `pa.array`: the first conversion of Python values in a process imports pandas, where
+    there is one, which takes longer than all the rest of a cold look-up.
+    """
+    starts = array("q", range(0, rows, _BLOCK))
+    return pa.Array.from_buffers(pa.int64(), len(starts), [None, pa.py_buffer(starts)])
 
 
 class Postings:

@@ -19,7 +19,7 @@ from pathlib import Path
 import orjson
 
 from jammi_files.errors import FormatError
-from jammi_files.materialization import producer_id
+from jammi_files.producer import producer_id
 from jammi_files.schema import Lease, ResultTableRecord
 from jammi_files.storage import Storage
 from jammi_files.timestamps import CLOCK, parse_timestamp

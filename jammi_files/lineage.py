@@ -101,7 +101,7 @@ class EdgeTable(NamedTuple):
     @classmethod
     def read(cls, reads: Reads) -> EdgeTable:
         """Scan the rows once; a damaged row makes no edges (`B037`)."""
-        rows = reads.scan(_SOUND_AND_READY, ["table_name", "created_at", "input_anchors"])
+        rows = reads.scan(_sound_and_ready(), ["table_name", "created_at", "input_anchors"])
         rows = rows.sort_by([("created_at", "ascending"), ("table_name", "ascending")])
         anchors = rows.column("input_anchors").combine_chunks()
         members = pc.list_flatten(anchors)
@@ -205,8 +205,11 @@ def _without_damaged(edges: pa.Table, names: Sequence[str]) -> pa.Table:
 
 
 _KINDS = {kind.value: kind for kind in AnchorKind}
-_SOUND_AND_READY = (
-    (pc.field("status") == ResultTableStatus.READY.value)
-    & pc.field("task").isin(list(ENUM_COLUMNS["task"]))
-    & pc.field("kind").isin(list(ENUM_COLUMNS["kind"]))
-)
+
+
+def _sound_and_ready() -> pc.Expression:
+    return (
+        (pc.field("status") == ResultTableStatus.READY.value)
+        & pc.field("task").isin(list(ENUM_COLUMNS["task"]))
+        & pc.field("kind").isin(list(ENUM_COLUMNS["kind"]))
+    )

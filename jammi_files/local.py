@@ -19,8 +19,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-import filelock
-
 from jammi_files.errors import ConflictError, InvalidInputError, StateError, StorageError
 from jammi_files.storage import (
     LOCK_TIMEOUT,
@@ -348,11 +346,15 @@ class _ProcessLock:
                 yield descriptor
             finally:
                 self._holder = None
+                import filelock  # noqa: PLC0415 - see `_acquire`
+
                 filelock.unlock_descriptor(descriptor)
         finally:
             self._thread.release()
 
     def _acquire(self, deadline: float) -> int:
+        import filelock  # noqa: PLC0415 - who only reads does not wait for it
+
         with _translated("lock", self._path):
             if self._descriptor is None:
                 directory = os.path.dirname(self._path)

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import os
-import uuid
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Self
@@ -19,6 +17,7 @@ from typing import Annotated, Any, ClassVar, Self
 from jammi_files.described import Described, list_of, one_of, optional, unsigned
 from jammi_files.descriptors import Descriptor, require_descriptor
 from jammi_files.errors import FormatError, InvalidInputError, UnsupportedVersionError
+from jammi_files.producer import producer_id
 from jammi_files.schema import InputAnchor
 from jammi_files.strict_json import canonical_json, loads, plain, pretty_json
 from jammi_files.validation import require_text
@@ -159,14 +158,6 @@ def definition_hash(descriptor: Descriptor, env: MaterializationEnv) -> str:
 def artifact_digest(data: bytes | bytearray | memoryview) -> str:
     """Return the SHA-256, in lower-case hex, of a whole data object (`B178`, `B179`)."""
     return hashlib.sha256(data).hexdigest()
-
-
-def producer_id() -> str:
-    """Return the id of this process: 32 hex digits, one for its lifetime (`B182`).
-
-    A forked child is another process and has its own.
-    """
-    return _PRODUCER_IDS.setdefault(os.getpid(), uuid.uuid4().hex)  # setdefault: one for threads
 
 
 def _version(what: str, value: object) -> int:
@@ -354,7 +345,6 @@ def decide_verdict(
     return Match()
 
 
-_PRODUCER_IDS: dict[int, str] = {}
 
 
 def _fold(descriptor: bytes, env: bytes) -> str:

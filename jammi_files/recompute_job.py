@@ -10,10 +10,9 @@ from __future__ import annotations
 import dataclasses
 import io
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from jammi_files.artifacts import Artifacts
@@ -26,6 +25,9 @@ from jammi_files.recompute_plan import RecomputeStep
 from jammi_files.reuse import Job, Reuse
 from jammi_files.schema import InputAnchor, ResultTableRecord
 from jammi_files.writer import as_table, pieces
+
+if TYPE_CHECKING:
+    import pyarrow.dataset as ds
 
 PLAN = "recompute_plan"
 ORIGINAL = "recompute_of"

@@ -10,16 +10,18 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.dataset as ds
 
 from jammi_files import extras
 from jammi_files.errors import InvalidInputError, StateError, StorageError, TableNotFoundError
 from jammi_files.reads import CatalogSnapshot
 from jammi_files.schema import ResultTableRecord
 from jammi_files.validation import require_text
+
+if TYPE_CHECKING:
+    import pyarrow.dataset as ds
 
 Parameters = Sequence[Any] | Mapping[str, Any]
 """Values for ``?`` and ``$1`` by position, or for ``$name`` by name."""

@@ -6,17 +6,19 @@ import abc
 import datetime as dt
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 from jammi_files.draft import Draft
 from jammi_files.errors import StateError
 from jammi_files.log import Log
 from jammi_files.operations import Operations
-from jammi_files.reach import Root
 from jammi_files.retention import require_tag_name
 from jammi_files.snapshot import Snapshot
 from jammi_files.timestamps import parse_duration
-from jammi_files.vacuum import VacuumReport, vacuum
 from jammi_files.validation import require_count
+
+if TYPE_CHECKING:
+    from jammi_files.vacuum import VacuumReport
 
 
 class Upkeep(Operations):
@@ -105,6 +107,10 @@ class Upkeep(Operations):
         last = require_count("keep_last", keep_last, least=1)
         self._require_catalog_wide("vacuum")
         with ThreadPoolExecutor() as threads:
+            # Whoever reads or commits does not wait for these modules.
+            from jammi_files.reach import Root  # noqa: PLC0415
+            from jammi_files.vacuum import vacuum  # noqa: PLC0415
+
             root = Root(self.log, self._storage, executor or threads)
             return vacuum(root, grace=grace, keep_last=last, dry_run=dry_run, progress=progress)
 

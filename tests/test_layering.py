@@ -89,7 +89,7 @@ LAYERS = [
     ),
     ("retarget", "naming", "vectors", "reasons", "file_versions", "table_versions"),
     ("materialization", "descriptors", "descriptor_parts", "described", "strict_json"),
-    ("scope", "schema", "cells", "timestamps", "validation"),
+    ("scope", "producer", "schema", "cells", "timestamps", "validation"),
     ("extras", "data_files", "terminal", "parquet_tree", "thrift"),
     ("errors",),
 ]
