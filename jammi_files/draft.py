@@ -22,9 +22,10 @@ from jammi_files.manifest import Header, MissingSegmentError, SegmentInfo
 from jammi_files.retention import Retention
 from jammi_files.row_pages import Stripe, stripe
 from jammi_files.rows import Row, table_of, with_dictionaries
+from jammi_files.runs import Runs
 from jammi_files.schema import ResultTableRecord
 from jammi_files.segment import Segment
-from jammi_files.snapshot import Runs, Snapshot, empty_snapshot
+from jammi_files.snapshot import Snapshot, empty_snapshot
 from jammi_files.storage import Storage
 from jammi_files.timestamps import CLOCK
 

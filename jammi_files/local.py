@@ -306,8 +306,7 @@ class _LocalWriter(ObjectWriter):
 class _ProcessLock:
     """The advisory lock file: one descriptor per process, one thread of it at a time.
 
-    The poll is about a millisecond with jitter: filelock's default of 50 ms starves
-    all but one of several busy writers.
+    The poll is about a millisecond with jitter: filelock's 50 ms starve all but one busy writer.
     """
 
     def __init__(self, path: str, durable: bool) -> None:  # noqa: FBT001 - of the directory
@@ -319,10 +318,7 @@ class _ProcessLock:
         _LOCKS.add(self)
 
     def forget(self) -> None:
-        """Let go, in a forked child, of what belongs to the parent.
-
-        The child's copy of the descriptor would keep the lock held if the parent were killed.
-        """
+        """Let go, in a forked child, of the parent's descriptor: a copy would keep the lock held."""
         if self._descriptor is not None:
             os.close(self._descriptor)
         self._descriptor = self._holder = None

@@ -345,8 +345,6 @@ def decide_verdict(
     return Match()
 
 
-
-
 def _fold(descriptor: bytes, env: bytes) -> str:
     # Lengths before the parts: no byte can move from one to the other unseen (`B202`).
     return hashlib.sha256(

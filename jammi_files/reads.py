@@ -148,8 +148,12 @@ class Reads(abc.ABC):
         require_text("source_id", source_id)
         if table_name is not None:
             return self._resolve_named(source_id, table_name)
-        wanted = None if task is None else ModelTask.parse(task)
         snapshot, scope = self._seen()
+        if task is None and model_id is None and not exclude_derived:
+            first = snapshot.newest_embedding(source_id)
+            if first is not None and _is_admitted(first, scope):
+                return first.record
+        wanted = None if task is None else ModelTask.parse(task)
         candidates = (
             record
             for record in _admitted(snapshot.newest_embeddings(source_id), scope)
@@ -248,13 +252,16 @@ class CatalogSnapshot(Reads):
 
 def _admitted(rows: Iterable[Row], scope: Scope) -> Iterator[ResultTableRecord]:
     """Let through what the scope sees; a damaged row is named in the log and left out (`B037`)."""
-    for row in rows:
-        if scope.sees(row.record.tenant_id):
-            damage = find_damage(row.record)
-            if damage is None:
-                yield row.record
-            else:
-                _log.warning("left out a damaged row: %s", damage)
+    return (row.record for row in rows if _is_admitted(row, scope))
+
+
+def _is_admitted(row: Row, scope: Scope) -> bool:
+    if not scope.sees(row.record.tenant_id):
+        return False
+    damage = find_damage(row.record)
+    if damage is not None:
+        _log.warning("left out a damaged row: %s", damage)
+    return damage is None
 
 
 def admit_table(
@@ -262,8 +269,18 @@ def admit_table(
 ) -> pa.Table:
     """Return what the scope sees of stored tables, in the columns ``names``."""
     schema = pa.schema([STORED.field(name) for name in names])
-    parts = [_visible(table, scope).select(list(names)).cast(schema) for table in tables]
+    parts = [_as_stored(_visible(table, scope), schema) for table in tables]
     return pa.concat_tables(parts) if parts else schema.empty_table()
+
+
+def _as_stored(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Return some columns of a table without their dictionaries; most have none: as they are."""
+    columns = [
+        column if column.type == field.type else column.cast(field.type)
+        for field in schema
+        for column in (table.column(field.name),)
+    ]
+    return pa.table(columns, schema=schema)
 
 
 def _visible(table: pa.Table, scope: Scope) -> pa.Table:

@@ -19,8 +19,9 @@ from jammi_files.log import key_of
 from jammi_files.manifest import Header
 from jammi_files.retention import Retention
 from jammi_files.rows import STORED, with_dictionaries
+from jammi_files.runs import Runs
 from jammi_files.segment import Segment
-from jammi_files.snapshot import Runs, Snapshot
+from jammi_files.snapshot import Snapshot
 from jammi_files.storage import Storage
 
 

@@ -12,8 +12,9 @@ from jammi_files import Catalog
 from jammi_files.draft import Draft
 from jammi_files.manifest import Header
 from jammi_files.rows import Row
+from jammi_files.runs import Runs
 from jammi_files.schema import SCHEMA
-from jammi_files.snapshot import Runs, Snapshot
+from jammi_files.snapshot import Snapshot
 
 NAMES = "abcdef"
 STEPS = st.lists(

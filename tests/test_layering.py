@@ -65,7 +65,17 @@ LAYERS = [
     ("build", "embeddings", "writer", "origin", "artifacts"),
     ("catalog", "transaction", "upkeep", "operations"),
     ("vacuum", "reach", "garbage", "history", "bulk", "rules", "reads"),
-    ("draft", "snapshot", "segment", "indexes", "manifest", "retention", "row_pages", "rows"),
+    (
+        "draft",
+        "snapshot",
+        "runs",
+        "segment",
+        "indexes",
+        "manifest",
+        "retention",
+        "row_pages",
+        "rows",
+    ),
     (
         "log",
         "codec",

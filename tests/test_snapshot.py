@@ -11,14 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.stored import live, newest, record, segment
 
-from jammi_files import InputAnchor, snapshot
+from jammi_files import InputAnchor
+from jammi_files import runs as runs_module
 from jammi_files.draft import merge_segments
 from jammi_files.manifest import Header
 from jammi_files.reads import vanished
 from jammi_files.rows import Row, rows_of
+from jammi_files.runs import Runs
 from jammi_files.schema import ModelTask, ResultTableStatus
 from jammi_files.scope import Scope
-from jammi_files.snapshot import INDEXED, Runs, Snapshot, empty_snapshot
+from jammi_files.snapshot import INDEXED, Snapshot, empty_snapshot
 
 NAMES = [f"t{number}" for number in range(12)]
 HASHES, SOURCES = ["h1", "h2", None], ["docs", "Docs"]
@@ -172,7 +174,7 @@ def test_large_and_small_batches_look_up_alike(history):
     answers = []
     for small in (0, 4096):
         with patch.context() as patched:
-            patched.setattr(snapshot, "_SMALL", small)
+            patched.setattr(runs_module, "SMALL", small)
             before = Runs(segments[:1])
             assert before.hidden == {}
             made = Snapshot(header(99), Runs(segments, before), {})
