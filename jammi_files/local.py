@@ -318,7 +318,7 @@ class _ProcessLock:
         _LOCKS.add(self)
 
     def forget(self) -> None:
-        """Let go, in a forked child, of the parent's descriptor: a copy would keep the lock held."""
+        """Let go, in a forked child, of the parent's descriptor: its copy would keep the lock."""
         if self._descriptor is not None:
             os.close(self._descriptor)
         self._descriptor = self._holder = None

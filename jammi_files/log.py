@@ -291,24 +291,21 @@ class Log(Generic[S, D]):
 
     def _advance(self) -> S:
         """Move on to the newest version: one question when there is no newer one."""
-        head = self._head
+        head, data = self._head, None
         if head.version:
             data = self._storage.peek(key_of(head.version + 1))
             if data is None:
                 return head
             number, data = self._newest_from(head.version + 1, data)
-        else:
-            number, data = self.newest(), None
-            if not number:
-                return head
+        elif not (number := self.newest()):
+            return head
         return self._adopt(self._codec.decode(*self._settled(number, data), head))
 
     def _newest_from(self, number: int, data: bytes) -> tuple[int, bytes | None]:
-        """Return the newest version, and its bytes if they are read, from one with its bytes on.
+        """Return the newest version, from one with its bytes on; its bytes if they are at hand.
 
-        One more is asked for by name, which is cheap; a listing finds any further ones. On a disk,
-        which answers in microseconds and lists a group in a hundred times that, steps of 1, 2, 4
-        and so on do, and back by halves: names are taken in order and stay taken.
+        One more is asked for by name, a listing finds any further ones. A disk, which lists a group
+        a hundred times slower than it finds a name, is asked in strides.
         """
         if self._storage.is_locked:
             newest = self._stride(number)
@@ -321,7 +318,7 @@ class Log(Generic[S, D]):
         return newest, data if newest == number else None
 
     def _stride(self, number: int) -> int:
-        """Return the newest version, from one that exists on."""
+        """Return the newest version, from one on: names are taken in order and stay taken."""
         step = 1
         while self._storage.size(key_of(number + step)) is not None:
             number, step = number + step, step * 2

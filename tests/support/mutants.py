@@ -558,8 +558,8 @@ TENANTS = (
     _mutant(
         "tenants: every list is filtered",
         "reads",
-        "        if scope.sees(row.record.tenant_id):\n            damage",
-        "        if True:\n            damage",
+        "    if not scope.sees(row.record.tenant_id):\n        return False\n    damage",
+        "    damage",
         "tests/test_catalog.py::test_reads_are_scoped",
     ),
     _mutant(

@@ -39,7 +39,7 @@ class Life:
     def __init__(self, process: Process, number: int) -> None:
         self.process, self.number = process, number
         self.pid = 1000 * (process.index + 1) + number
-        self.name = f"p{process.index}.{number}"
+        self.name = f"{process.name}.{number}"
         self.alive = True
         self.last_instant = 0
         self.store: Any = None
@@ -50,7 +50,7 @@ class Process:
     """A program that is started again when it has died; ``skew`` is its machine's clock's error."""
 
     def __init__(self, index: int, host: int) -> None:
-        self.index, self.host = index, host
+        self.index, self.host, self.name = index, host, f"p{index}"
         self.skew = self.most_skew = 0
         self.life = Life(self, 0)
 
