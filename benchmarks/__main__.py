@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks import processes, reads, report, requests, table, writes
+from benchmarks import processes, reads, report, requests, scale, table, writes
 from benchmarks.harness import Measurement, Progress, Timing, environment
 from benchmarks.picture import draw
 from benchmarks.requests import Cost
@@ -31,6 +31,7 @@ WORKS: dict[str, Work] = {
     "cold": processes.cold,
     "import": processes.imports,
     "memory": processes.memory,
+    "scale": scale.scale,
 }
 REQUESTS = "requests"
 PEERS = ("sqlite3", "duckdb", "deltalake", "pyiceberg", "lance", "jammi-ai")
