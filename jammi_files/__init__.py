@@ -70,9 +70,16 @@ __all__ = sorted(_HOME)  # noqa: PLE0605 - a list, and told to type checkers els
 
 
 def __getattr__(name: str) -> object:
+    home = f"{__name__}.{_HOME.get(name, name)}"
+    try:
+        module = import_module(home)
+    except ModuleNotFoundError as error:
+        if error.name != home:
+            raise
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
     if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+        return module
+    value = globals()[name] = getattr(module, name)
     return value
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ast
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
+from support.results import row
 
 import jammi_files
 
@@ -241,6 +244,40 @@ def test_docstrings(module):
 
 
 def test_public_names():
-    """Every public name is there, named once, in order."""
+    """Every public name is there, named once, in order; type checkers are told of the same ones."""
     assert sorted(set(jammi_files.__all__)) == list(jammi_files.__all__)
     assert all(hasattr(jammi_files, name) for name in jammi_files.__all__)
+    told = {}
+    for node in ast.parse((HOME / "__init__.pyi").read_text()).body:
+        if isinstance(node, ast.ImportFrom):
+            told |= {each.name: node.module for each in node.names}
+        else:
+            assert [each.value for each in node.value.elts] == jammi_files.__all__
+    homes = jammi_files._HOMES
+    assert told == {n: f"jammi_files.{home}" for home in homes for n in homes[home].split()}
+
+
+def test_a_name_is_imported_when_it_is_asked_for():
+    """The package alone imports nothing; a catalog is read without pandas, datasets, the lock."""
+    program = """if True:
+        import sys
+        import jammi_files
+        assert "pyarrow" not in sys.modules
+        assert jammi_files.errors.ConflictError is jammi_files.ConflictError
+        try:
+            jammi_files.nothing
+        except AttributeError as error:
+            assert str(error) == "module 'jammi_files' has no attribute 'nothing'"
+        catalog = jammi_files.Catalog.open(sys.argv[1])
+        assert catalog.get_result_table("t").table_name == "t"
+        heavy = {"pandas", "pyarrow.dataset", "filelock", "jammi_files.vacuum", "jammi_files.store"}
+        print(sorted(heavy & sys.modules.keys()))
+        jammi_files.connect(sys.argv[1]).catalog.get_result_table("t")
+        print(sorted({"pandas", "pyarrow.dataset", "filelock"} & sys.modules.keys()))
+    """
+    with tempfile.TemporaryDirectory() as root:
+        jammi_files.Catalog.open(root).create_result_table(**row("t"))
+        done = subprocess.run(
+            [sys.executable, "-c", program, root], capture_output=True, text=True, check=False
+        )
+    assert (done.stdout, done.stderr) == ("[]\n[]\n", "")
