@@ -18,6 +18,7 @@ from jammi_files.log import PREFIX, Log, key_of
 from jammi_files.manifest import Header
 from jammi_files.reads import admit_table
 from jammi_files.retention import Retention
+from jammi_files.retired import without_mark_size
 from jammi_files.schema import ResultTableStatus
 from jammi_files.scope import Scope
 from jammi_files.snapshot import Snapshot
@@ -304,7 +305,7 @@ def _versions(storage: Storage, listing: Listing) -> dict[int, int]:
         for name, size in listing.of(group).items():
             digits = name.removesuffix(naming.DATA_SUFFIX)
             if digits.isdecimal() and key_of(int(digits)) == f"{group}/{name}":
-                found[int(digits)] = size
+                found[int(digits)] = without_mark_size(size)
     return found
 
 

@@ -369,7 +369,7 @@ class _Workers:
 
 
 def _empty(target: Storage, version: int) -> None:
-    target.replace(key_of(version), b"")
+    target.retire(key_of(version))
 
 
 def _require_apart(source: Storage, target: Storage) -> None:

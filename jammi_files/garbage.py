@@ -19,6 +19,7 @@ from jammi_files.draft import SEGMENTS
 from jammi_files.errors import FormatError
 from jammi_files.log import PREFIX, key_of
 from jammi_files.materialization import MaterializationManifest
+from jammi_files.retired import without_mark_size
 from jammi_files.storage import ObjectInfo, Storage
 
 CATALOG = "_catalog"
@@ -240,7 +241,7 @@ def _versions(group: str, found: Iterable[ObjectInfo]) -> Iterator[tuple[int, Ob
     for info in found:
         digits = info.name.removesuffix(naming.DATA_SUFFIX)
         if digits.isascii() and digits.isdigit() and key_of(int(digits)) == f"{group}/{info.name}":
-            yield int(digits), info
+            yield int(digits), info._replace(size=without_mark_size(info.size))
 
 
 def _foreign(place: str, found: Sequence[ObjectInfo]) -> Iterator[VacuumAction]:

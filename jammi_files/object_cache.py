@@ -103,6 +103,9 @@ class CachedStorage(Storage):
     def replace(self, key: str, data: bytes) -> None:
         self.inner.replace(key, data)
 
+    def retire(self, key: str) -> None:
+        self.inner.retire(key)
+
     def writer(self, key: str) -> ObjectWriter:
         return self.inner.writer(key)
 

@@ -25,8 +25,9 @@ from pyarrow.fs import PyFileSystem
 from jammi_files.dialects import Dialect, Entry
 from jammi_files.errors import StorageError
 from jammi_files.outcomes import Outcome, answer_of, classify, is_denied, is_without_bucket
-from jammi_files.patience import PROMPT_SECONDS, Patience
+from jammi_files.patience import Patience
 from jammi_files.ranges import RangeFiles, open_ranges
+from jammi_files.retired import mark_of, without_mark
 from jammi_files.storage import (
     AmbiguousError,
     ObjectExistsError,
@@ -85,17 +86,18 @@ class ObjectStorage(Storage):
         return self._fs
 
     def read(self, key: str) -> bytes:
-        path = self._path(key)
-        return self._ask(
-            "read", key, lambda fs, within: self._dialect.read(fs, path, within), size=WHOLE_BYTES
-        )
+        return without_mark(self._read(key, WHOLE_BYTES))
 
     def peek(self, key: str) -> bytes | None:
-        path = self._path(key)
         try:
-            return self._ask("read", key, lambda fs, s: self._dialect.read(fs, path, s))
+            return without_mark(self._read(key))
         except FileNotFoundError:
             return None
+
+    def _read(self, key: str, size: int = 0) -> bytes:
+        """Return what lies there, be it the mark of a retired object."""
+        path = self._path(key)
+        return self._ask("read", key, lambda fs, s: self._dialect.read(fs, path, s), size=size)
 
     def read_range(self, key: str, start: int, end: int) -> bytes:
         """Return the bytes from ``start`` up to ``end`` of an object that is known to have them."""
@@ -126,7 +128,7 @@ class ObjectStorage(Storage):
         path = self._path(key)
         self._require_body(key, data)
         patience = Patience(is_reached=self._is_reached, size=len(data))
-        maybe_done = maybe_first = False
+        maybe_done = False
         while True:
             try:
                 with patience.observing():
@@ -137,18 +139,17 @@ class ObjectStorage(Storage):
                 return
             # Taken, and nobody can read by whom: it may be this very request, sent again.
             maybe_done = maybe_done or outcome in (Outcome.UNKNOWN, Outcome.TAKEN)
-            maybe_first |= outcome is Outcome.UNKNOWN or patience.longest > PROMPT_SECONDS
             refused = outcome in (Outcome.REFUSED, Outcome.MISSING) and not maybe_done
             if outcome is Outcome.BUSY and patience.wait():
                 continue
             # Also what was refused: the client may have sent it before, and lost that answer.
             found = self._found(key)
-            if found == data:
+            if found in (data, mark_of(data)):  # it may have been retired since
                 return
-            if found == b"" and maybe_first:  # whoever made it: vacuum has emptied it since
+            if found and not refused:
+                raise ObjectExistsError(self.url(key), without_mark(found))
+            if found == b"":  # retired without a mark, as a copy does: nobody knows whose it was
                 break
-            if found is not None and not refused:
-                raise ObjectExistsError(self.url(key), found)
             if refused or outcome is Outcome.BUSY or not patience.wait():
                 break
         if maybe_done:
@@ -160,6 +161,11 @@ class ObjectStorage(Storage):
         path = self._path(key)
         send = lambda fs, s: self._dialect.replace(fs, path, data, s)  # noqa: E731
         self._ask("write", key, send, size=len(data))
+
+    def retire(self, key: str) -> None:
+        data = self._read(key)
+        if without_mark(data):
+            self.replace(key, mark_of(data))
 
     def writer(self, key: str) -> ObjectWriter:
         return _PartsWriter(self, key)
@@ -221,7 +227,7 @@ class ObjectStorage(Storage):
     def _found(self, key: str) -> bytes | None:
         """Return what is there after a create failed, None if nothing can be read."""
         try:
-            return self.read(key)
+            return self._read(key, WHOLE_BYTES)
         except (FileNotFoundError, StorageError):
             return None
 

@@ -24,9 +24,6 @@ ANSWER_SECONDS = 60.0
 SLOWEST_RATE = 2**20
 """Bytes a second."""
 
-PROMPT_SECONDS = 1.0
-"""An answer that took no longer is to the only request: no vacuum ran between two of them."""
-
 _LONGEST_PAUSE = 8.0
 
 
@@ -38,22 +35,17 @@ class Patience:
         self.limit = ANSWER_SECONDS + size / SLOWEST_RATE if is_reached else FIRST_ANSWER_SECONDS
         """Seconds to wait for one answer."""
         self._deadline = time.monotonic() + (MAX_SECONDS if is_reached else FIRST_SECONDS)
-        self.longest = 0.0
-        """Seconds that the longest try took, those included in which the machine slept."""
         self._attempt = 0
         self._latency = 0.01
 
     @contextlib.contextmanager
     def observing(self) -> Iterator[None]:
         """Take the latency of the request in the block."""
-        started, wall = time.monotonic(), time.time_ns()
+        started = time.monotonic()
         try:
             yield
         finally:
-            passed = time.monotonic() - started
-            self._latency = min(1.0, max(self._latency, passed))
-            # A monotonic clock may stand still while the machine sleeps.
-            self.longest = max(self.longest, passed, (time.time_ns() - wall) / 1e9)
+            self._latency = min(1.0, max(self._latency, time.monotonic() - started))
 
     def wait(self) -> bool:
         """Pause before the next try; False when there is none."""

@@ -131,6 +131,14 @@ class Storage(abc.ABC):
     def replace(self, key: str, data: bytes) -> None:
         """Create or overwrite the object atomically."""
 
+    def retire(self, key: str) -> None:
+        """Give up an object's bytes and keep its key taken: it reads as empty from now on.
+
+        Where the answer to a create can be lost, the bytes are remembered by their digest, so that
+        whoever made them still learns that it did (FORMAT section "Create on an object store").
+        """
+        self.replace(key, b"")
+
     @abc.abstractmethod
     def writer(self, key: str) -> ObjectWriter:
         """Begin a new object of any size."""

@@ -305,7 +305,7 @@ def remove_group(storage: Storage, group: Group) -> Group:
         if error is None:
             try:
                 if action.kind is VacuumKind.VERSION:
-                    storage.replace(action.key, b"")
+                    storage.retire(action.key)
                 else:
                     if action.kind is VacuumKind.SIDECAR:
                         storage.settle(group[0].key)  # or a power cut might bring the data back

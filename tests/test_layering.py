@@ -98,6 +98,7 @@ LAYERS = [
         "dialects",
         "store_options",
         "outcomes",
+        "retired",
         "storage",
     ),
     ("retarget", "naming", "vectors", "reasons", "file_versions", "table_versions"),

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -126,6 +127,8 @@ def _spares_nothing(_root, state, plan):
     plan.state, plan.retention = state, state.header.retention
 
 
+NUMBERS = count()
+
 PROTECTIONS = {
     "a refused create is read back": (objects.ObjectStorage, "_found", lambda: lambda *_: b"?"),
     "retired versions keep their names": (vacuum, "remove_group", lambda: _deletes),
@@ -145,9 +148,9 @@ PROTECTIONS = {
 """What is promised -> where it is kept, and what makes the replacement that does not."""
 
 AIMED = {
-    "an emptied version may be one's own": (
+    "a retired version says whose it was": (
         cases.EMPTIED_AND_SENT_TWICE,
-        (objects, "PROMPT_SECONDS", lambda: float("inf")),
+        (objects, "mark_of", lambda: lambda _: b"retired %064x" % next(NUMBERS)),
     ),
     "the log does not take doubt for a refusal": (
         cases.DELAYED,

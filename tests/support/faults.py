@@ -63,6 +63,10 @@ class WrappedStorage(Storage):
         with self._operation("replace", key, data):
             self.inner.replace(key, data)
 
+    def retire(self, key: str) -> None:
+        with self._operation("replace", key):
+            self.inner.retire(key)
+
     def writer(self, key: str) -> ObjectWriter:
         with self._operation("writer", key):
             return WrappedWriter(self, key, self.inner.writer(key))

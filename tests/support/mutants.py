@@ -698,7 +698,7 @@ VACUUM = (
     _mutant(
         "vacuum: a retired version keeps its name",
         "vacuum",
-        '                    storage.replace(action.key, b"")\n',
+        "                    storage.retire(action.key)\n",
         "                    storage.delete(action.key)\n",
         "tests/test_vacuum.py::test_version_names_are_never_free",
         fast=True,
@@ -780,7 +780,8 @@ BUCKETS = (
     _mutant(
         "bucket: a refused create is read back",
         "objects",
-        "            if found == data:\n                return\n",
+        "            if found in (data, mark_of(data)):  # it may have been retired since\n"
+        "                return\n",
         "",
         "tests/test_simulation.py::test_promises_hold",
     ),
@@ -792,11 +793,18 @@ BUCKETS = (
         "tests/test_simulation.py::test_cases",
     ),
     _mutant(
-        "bucket: what vacuum has emptied may have been one's own",
+        "bucket: what vacuum has retired may have been one's own",
         "objects",
-        '            if found == b"" and maybe_first:',
-        "            if False:",
+        "            if found in (data, mark_of(data)):",
+        "            if found == data:",
         "tests/test_simulation.py::test_cases",
+    ),
+    _mutant(
+        "bucket: what is empty without a mark may have been one's own",
+        "objects",
+        "            if found and not refused:",
+        "            if found is not None and not refused:",
+        "tests/test_traps.py -k without_a_mark",
     ),
     _mutant(
         "bucket: nothing empty is created",

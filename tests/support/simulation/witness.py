@@ -20,6 +20,7 @@ from jammi_files.rows import rows_of
 from jammi_files.schema import Lease, ResultTableRecord
 
 BASE = "bucket/root/"
+RETIRED = b"retired "
 DATA, SIDECAR = ".parquet", ".materialization.json"
 
 
@@ -68,8 +69,10 @@ class Witness:
         old = self.bucket.objects.get(key)
         if name.startswith(f"{PREFIX}/"):
             number = int(name.rpartition("/")[2].removesuffix(".parquet"))
-            if not data:
+            if data.startswith(RETIRED):
                 assert old is not None, f"version {number} emptied before it was made"
+                marked = RETIRED + hashlib.sha256(old.data).hexdigest().encode()
+                assert data in (marked, old.data), f"version {number} marked as another"
                 assert number != self.newest.number, f"the newest version {number} emptied"
                 kept = self.newest.retention.keeps(number)
                 assert not kept, f"version {number} emptied, which {self.newest.number} keeps"
@@ -85,7 +88,7 @@ class Witness:
         name = key.removeprefix(BASE)
         if "/segments/" in name:
             self._segments[name] = data
-        elif name.startswith(f"{PREFIX}/") and data:
+        elif name.startswith(f"{PREFIX}/") and not data.startswith(RETIRED):
             self._commit(name, data)
 
     def before_delete(self, key: str) -> None:
