@@ -261,3 +261,15 @@ def test_proofs() -> None:
             module, _, name = bare(proof).partition("::")
             source = (tests / f"{module}.py").read_text(encoding="utf-8")
             assert f"def {name}(" in source or not name, f"{guarantee}: {proof}"
+
+
+def test_code_names_sections_that_are_there():
+    """Whatever section of FORMAT a docstring names has a heading or a bold word of its own."""
+    code = "".join(
+        path.read_text("utf-8") for path in sorted(Path(jammi_files.__file__).parent.glob("*.py"))
+    )
+    flat = re.sub(r"\s+", " ", code)
+    named = set(re.findall(r'FORMAT section "([^"]+)"', flat))
+    there = set(re.findall(r"^#+ (.+)$", TEXT, re.MULTILINE))
+    assert named
+    assert sorted(named - there) == []
