@@ -2,8 +2,8 @@
 
 A sidecar binds the SHA-256 of a Parquet object to the definition that produced it (descriptor and
 environment, folded into one hash) and to the state of its inputs. It is byte-compatible with
-jammi-db 0.32 (FORMAT section "Sidecar and definition hash"); newer engines write the same manifest version with more
-fields, which are kept. No I/O happens here.
+jammi-db 0.32 (FORMAT section "Sidecar and definition hash"); newer engines write the same manifest
+version with more fields, which are kept. No I/O happens here.
 """
 
 from __future__ import annotations
