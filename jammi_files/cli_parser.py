@@ -22,6 +22,7 @@ _NESTED = {"text_columns", "input_anchors", "properties", "lease"}
 SORTABLE = [name for name in RECORD_FIELDS if name not in _NESTED]
 """The columns that hold one value each."""
 _LONGEST_WAIT = 86_400
+_NAME = "table name, or a beginning that no other has"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -99,12 +100,12 @@ def _add_ls(commands: _Commands) -> None:
 
 def _add_show(commands: _Commands) -> None:
     command = _add(commands, "show", "show one result: row, sidecar, location")
-    command.add_argument("name", metavar="NAME", help="table name")
+    command.add_argument("name", metavar="NAME", help=_NAME)
 
 
 def _add_open(commands: _Commands) -> None:
     command = _add(commands, "open", "show the first rows of a result's data")
-    command.add_argument("name", metavar="NAME", help="table name")
+    command.add_argument("name", metavar="NAME", help=_NAME)
     rows = "how many rows (default: %(default)s)"
     command.add_argument("--rows", metavar="N", type=_count, default=10, help=rows)
     columns = "only these columns of the data, separated by commas"
@@ -118,7 +119,7 @@ def _add_status(commands: _Commands) -> None:
 
 def _add_why(commands: _Commands) -> None:
     command = _add(commands, "why", "say in words why a result still holds or not")
-    command.add_argument("name", metavar="NAME", help="table name")
+    command.add_argument("name", metavar="NAME", help=_NAME)
     _add_freshness(command, default="sidecar")
 
 
@@ -134,7 +135,7 @@ def _add_freshness(command: argparse.ArgumentParser, *, default: str) -> None:
 
 def _add_lineage(commands: _Commands) -> None:
     command = _add(commands, "lineage", "show what a result was made from, and what from it")
-    command.add_argument("name", metavar="NAME", help="table name")
+    command.add_argument("name", metavar="NAME", help=_NAME)
     form = "one of %(choices)s (default: tree)"
     choices = ["tree", "dot", "mermaid", "json", "openlineage"]
     command.add_argument("--format", metavar="F", choices=choices, help=form)
@@ -155,6 +156,8 @@ def _add_publish(commands: _Commands) -> None:
     command.add_argument("--kind", metavar="K", choices=kinds, default=kind, help=task)
     formats = _values(FileFormat)
     command.add_argument("--format", choices=formats, help="where the suffix does not tell it")
+    again = "if this very file is such a result already, publish nothing and name that one"
+    command.add_argument("--reuse", action="store_true", help=again)
     parent = "result that this one derives from; its digest becomes a second input"
     command.add_argument("--derived-from", metavar="NAME", help=parent)
     command.add_argument("--dimensions", metavar="N", type=int, help="width of the vectors")
@@ -176,7 +179,7 @@ def _add_publish(commands: _Commands) -> None:
 
 def _add_verify(commands: _Commands) -> None:
     command = _add(commands, "verify", "judge results by their sidecar, bytes and row")
-    command.add_argument("names", metavar="NAME", nargs="*", help="table names")
+    command.add_argument("names", metavar="NAME", nargs="*", help="names, or beginnings of names")
     command.add_argument("--all", action="store_true", help="every ready result (default)")
 
 

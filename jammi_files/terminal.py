@@ -97,17 +97,31 @@ def _write_utf8(text: str, stream: TextIO) -> None:
 
 
 @contextlib.contextmanager
-def progress(label: str, stream: TextIO | None) -> Iterator[Callable[[int, int], None]]:
-    """Show a bar while the block runs, if ``stream`` can; yield what takes (done, total)."""
-    if not _has_rich(stream):
+def progress(label: str, stream: TextIO | None, unit: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar while the block runs, if ``stream`` can; yield what takes (done, total).
+
+    ``unit`` names what is counted; of ``bytes`` the speed is shown, too.
+    """
+    if not _has_rich(stream) or _is_dumb():
         yield lambda _done, _total: None
         return
     from rich.console import Console  # noqa: PLC0415 - an extra
     from rich.progress import Progress  # noqa: PLC0415 - an extra
 
-    with Progress(console=Console(file=stream, no_color=_no_color()), transient=True) as bar:
+    console = Console(file=stream, no_color=_no_color())
+    with Progress(*_bar_columns(unit), console=console, transient=True) as bar:
         task = bar.add_task(label, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _bar_columns(unit: str) -> list[Any]:
+    from rich import progress as parts  # noqa: PLC0415 - an extra
+
+    amount: list[Any] = [parts.DownloadColumn(), parts.TransferSpeedColumn()]
+    if unit != "bytes":
+        amount = [parts.MofNCompleteColumn(), parts.TextColumn(unit)]
+    label = parts.TextColumn("{task.description}")
+    return [label, parts.BarColumn(), *amount, parts.TimeRemainingColumn()]
 
 
 def _has_rich(stream: TextIO | None) -> bool:
@@ -122,6 +136,11 @@ def _has_rich(stream: TextIO | None) -> bool:
 
 def _no_color() -> bool:
     return bool(os.environ.get("NO_COLOR"))
+
+
+def _is_dumb() -> bool:
+    """Say whether the terminal cannot move its cursor, which a bar does to draw itself anew."""
+    return os.environ.get("TERM", "").lower() in ("dumb", "unknown")
 
 
 def _plain(blocks: Sequence[Block], stream: TextIO) -> str:

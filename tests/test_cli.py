@@ -333,6 +333,63 @@ def test_missing_file_is_an_error(run, tmp_path, root):
     assert not root.exists()
 
 
+def test_publish_reuses_where_it_is_asked_to(run, ask, tmp_path, root):
+    """With ``--reuse`` a file that is such a result already makes none, and the answer says so."""
+    path = tmp_path / "rows.csv"
+    pyarrow.csv.write_csv(DATA, path)
+    publish = ("publish", path, "--source", "docs", "--text-column", "a", "--property", "by=me")
+    first, second = ask(*publish, "--reuse"), ask(*publish, "--reuse")
+    name = first["table"]["table_name"]
+    assert (first["reused"], second["reused"]) == (False, True)
+    assert second == {**first, "new_catalog": False, "reused": True}
+    assert run(*publish, "--reuse")[1] == f"Reused for {path}: {name} (3 rows)\n"
+    assert ask(*publish)["reused"] is False
+    assert len(ask("ls")["tables"]) == 2
+    (root / f"{name}.parquet").write_bytes(b"damaged")
+    newest = ask("ls")["tables"][-1]["table_name"]
+    assert ask(*publish, "--reuse")["table"]["table_name"] == newest
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        ["--source", "other"],
+        ["--model", "m2"],
+        ["--task", "ner"],
+        ["--kind", "asof_join"],
+        ["--dimensions", "2"],
+        ["--key-column", "id"],
+        ["--text-column", "a"],
+        ["--property", "note=x"],
+        ["--derived-from", "docs__"],
+        [],
+    ],
+    ids=" ".join,
+)
+def test_publish_reuses_nothing_else(ask, tmp_path, option):
+    """Other content, or any option that the row tells, is another result."""
+    path = tmp_path / "rows.csv"
+    pyarrow.csv.write_csv(DATA, path)
+    ask("publish", path, "--source", "docs")
+    if not option:
+        path.write_text("id,score\nz,1\n")
+    argv = ["publish", path, "--reuse", "--source", "docs", *option]
+    assert ask(*argv)["reused"] is False
+    if "--derived-from" not in option:  # which now is the beginning of two
+        assert ask(*argv)["reused"] is True
+
+
+def test_publish_reuses_what_its_tenant_sees(ask, tmp_path):
+    """A tenant reuses its own results and those of no tenant, never another's."""
+    path = tmp_path / "rows.csv"
+    pyarrow.csv.write_csv(DATA, path)
+    publish = ("publish", path, "--source", "docs", "--reuse")
+    assert ask(*publish, "--tenant", TENANT_A)["reused"] is False
+    assert ask(*publish, "--tenant", TENANT_B)["reused"] is False
+    assert ask(*publish)["reused"] is False
+    assert ask(*publish, "--tenant", TENANT_A)["reused"] is True
+
+
 # --- ls, show, history -------------------------------------------------------------------------
 
 
@@ -362,6 +419,25 @@ def test_result_of_another_tenant_is_not_found(run, ask, tmp_path):
         code, out, err = run(command, name, "--tenant", TENANT_B)
         assert (code, out) == (3, "")
         assert one_line(err) == f"jammi-files: Result table '{name}' not found\n"
+
+
+def test_beginning_of_a_name_is_enough(run, ask, store):
+    """Where a name is wanted the beginning of one result's does; of several they are listed."""
+    names = sorted(build(store) for _ in range(5))
+    hidden = build(store.pinned_to_tenant(TENANT_A))
+    shared = names[0].rpartition("__")[0]
+    for command in ("show", "open", "why", "lineage", "verify"):
+        assert names[3] in json.dumps(ask(command, names[3][:-1]))
+        code, out, err = run(command, shared)
+        assert (code, out) == (2, "")
+        assert "begins 5 names" in one_line(err)
+        assert "and 2 more" in err
+        assert (names[0] in err, hidden in err) == (True, False)
+        assert run(command, "")[0] == run(command, names[0] + "x")[0] == 3
+    store.catalog.create_result_table(
+        shared, source_id="s", model_id="m", task="ner", parquet_path="s.parquet"
+    )
+    assert ask("show", shared)["table"]["table_name"] == shared
 
 
 def test_ls_filters_by_status_and_source(ask, store):

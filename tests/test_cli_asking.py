@@ -298,6 +298,17 @@ def test_why_says_it_in_words(run, ask, labels):
     assert document["explanation"] == out.rstrip("\n")
 
 
+def test_undecidable_says_what_would_decide(run, ask, labels, store):
+    """Where a source could be told, `status` and `why` name the option that tells it."""
+    name = publish(ask, labels)
+    where = "--current docs=PATH"
+    assert where in run("why", name)[1]
+    assert "--current SOURCE=PATH" in run("status")[1]
+    for argv in (["why", name], ["status"]):
+        assert "--current" not in run(*argv, "--current", f"docs={labels}")[1]
+    assert where not in run("why", build(store))[1]
+
+
 @pytest.mark.parametrize("command", ["open", "why", "lineage"])
 def test_unknown_result_is_not_found(run, store, command):
     """A name that no visible row has is exit code 3 and one line."""
