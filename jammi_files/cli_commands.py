@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterable
 from itertools import chain
 from pathlib import Path
+from typing import Literal
 
 from jammi_files import cli_views as views
 from jammi_files import interop, terminal
@@ -33,9 +34,9 @@ def run_import(args: argparse.Namespace) -> Answer:
     if os.path.realpath(args.directory) == os.path.realpath(store.root):
         raise InvalidInputError(f"'{args.directory}' is the root itself; choose another --root")
     is_new = not store.catalog.exists
-    report = interop.import_jammi(
-        args.directory, store, mode="reference" if args.reference else "copy"
-    )
+    mode: Literal["reference", "copy"] = "reference" if args.reference else "copy"
+    with terminal.progress("Importing", sys.stderr, "results") as step:
+        report = interop.import_jammi(args.directory, store, mode=mode, progress=step)
     records = _visible(store, (*report.imported, *report.already_present))
     ready = [record.table_name for record in records if record.is_ready]
     found = {each.table_name: each for each in verify(store, ready)} if args.verify else {}
@@ -138,7 +139,9 @@ def run_tag(args: argparse.Namespace) -> Answer:
 
 def run_export(args: argparse.Namespace) -> Answer:
     """Write the visible results as a directory of jammi-db."""
-    report = interop.export_jammi(open_store(args), args.directory)
+    store = open_store(args)
+    with terminal.progress("Exporting", sys.stderr, "results") as step:
+        report = interop.export_jammi(store, args.directory, progress=step)
     home = str(Path(args.directory).absolute())
     document = {"ok": not report.skipped, "directory": home, **dataclasses.asdict(report)}
     view = [

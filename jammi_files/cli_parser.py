@@ -22,6 +22,7 @@ _NESTED = {"text_columns", "input_anchors", "properties", "lease"}
 SORTABLE = [name for name in RECORD_FIELDS if name not in _NESTED]
 """The columns that hold one value each."""
 _LONGEST_WAIT = 86_400
+_DIGITS = 19  # of 2**63, which no count reaches
 _NAME = "table name, or a beginning that no other has"
 
 
@@ -70,7 +71,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 def _add_import(commands: _Commands) -> None:
     command = _add(commands, "import", "bring in the results of a jammi-db directory")
-    command.add_argument("directory", metavar="DIR", help="directory that holds catalog.db")
+    command.add_argument("directory", metavar="DIR", type=_path, help="where catalog.db is")
     reference = "leave the files where they are and record their absolute paths"
     command.add_argument("--reference", action="store_true", help=reference)
     verify = "verify the results afterwards and show verdicts and edges"
@@ -144,7 +145,9 @@ def _add_lineage(commands: _Commands) -> None:
 def _add_publish(commands: _Commands) -> None:
     summary = "make a Parquet, CSV or Arrow file a ready, attested result"
     command = _add(commands, "publish", summary)
-    command.add_argument("file", metavar="FILE", help="the file; its suffix tells the format")
+    command.add_argument(
+        "file", metavar="FILE", type=_path, help="the file; its suffix tells the format"
+    )
     command.add_argument("--source", metavar="S", required=True, help="id of the source (required)")
     model = "id of the model or program behind the rows (default: %(default)s)"
     command.add_argument("--model", metavar="M", default="external", help=model)
@@ -242,13 +245,15 @@ def _add_tag(commands: _Commands) -> None:
 
 def _add_export(commands: _Commands) -> None:
     command = _add(commands, "export", "write results as a jammi-db directory")
-    command.add_argument("directory", metavar="DIR", help="directory to write to")
+    command.add_argument("directory", metavar="DIR", type=_path, help="directory to write to")
 
 
 def _add_copy(commands: _Commands) -> None:
     command = _begin(commands, "copy", "copy a whole root to another directory or bucket")
-    command.add_argument("source", metavar="SRC", help="root to copy, of all tenants")
-    command.add_argument("destination", metavar="DST", help="nothing yet, or an earlier copy")
+    command.add_argument("source", metavar="SRC", type=_path, help="root to copy, of all tenants")
+    command.add_argument(
+        "destination", metavar="DST", type=_path, help="nothing yet, or an earlier copy"
+    )
     foreign = "copy what no row names, too"
     command.add_argument("--foreign", action="store_true", help=foreign)
     fast = "tell objects by their sizes alone; check no digest"
@@ -257,7 +262,9 @@ def _add_copy(commands: _Commands) -> None:
 
 def _add_report(commands: _Commands) -> None:
     command = _add(commands, "report", "write one HTML file that shows every result")
-    command.add_argument("--out", metavar="FILE", required=True, help="the file (required)")
+    command.add_argument(
+        "--out", metavar="FILE", type=_path, required=True, help="the file (required)"
+    )
     fast = "read no data: the page shows no verdicts"
     command.add_argument("--no-verify", dest="verify", action="store_false", help=fast)
 
@@ -307,10 +314,16 @@ def _pair(text: str) -> tuple[str, str]:
     return key, value
 
 
+def _path(text: str) -> str:
+    if not text:  # as of a variable that is not set: it would be the current directory
+        raise argparse.ArgumentTypeError("expected a path, not ''")
+    return text
+
+
 def _count(text: str) -> int:
-    if not (text.isascii() and text.isdecimal()):
-        raise argparse.ArgumentTypeError(f"expected a count, not {text!r}")
-    return int(text)
+    if text.isascii() and text.isdecimal() and len(text) < _DIGITS:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"expected a count, not {text!r}")
 
 
 def _seconds(text: str) -> float:

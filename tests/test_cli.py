@@ -674,15 +674,6 @@ def test_directory_that_is_no_catalog_stays_as_it_is(run, engine, argv):
     assert listing(engine) == before
 
 
-def test_file_as_root_is_an_error(run, tmp_path):
-    """A root that is a file is exit code 3."""
-    path = tmp_path / "file"
-    path.write_text("")
-    code, _, err = run("ls", at=path)
-    assert code == 3
-    assert "is a file" in one_line(err)
-
-
 def test_reading_commands_write_nothing(run, store, root):
     """Listing, showing, verifying and checking leave every file as it was."""
     name = build(store)
@@ -760,18 +751,6 @@ def test_root_comes_from_the_environment(capsys, store, root, monkeypatch):
     monkeypatch.setenv("JAMMI_FILES_ROOT", str(root))
     assert main(["ls"]) == 0
     assert name in capsys.readouterr().out
-
-
-def test_interrupt_is_130(run, store, monkeypatch):
-    """An interrupt ends in exit code 130 and one line."""
-    build(store)
-
-    def interrupted(_):
-        raise KeyboardInterrupt
-
-    monkeypatch.setitem(COMMANDS, "ls", interrupted)
-    code, out, err = run("ls")
-    assert (code, out, err) == (130, "", "jammi-files: interrupted\n")
 
 
 def test_library_warning_is_one_escaped_line(run, store):
@@ -889,41 +868,6 @@ def test_an_unfinished_copy_is_said(run, run_copy, root, tmp_path, monkeypatch):
 # --- help --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_help_documents_the_keys_of_the_json(command, capsys, ask, store, tmp_path):
-    """Each command's help names every top-level key that its ``--json`` has, and an example."""
-    assert main([command, "--help"]) == 0
-    text = capsys.readouterr().out
-    name, path = build(store), tmp_path / "rows.csv"
-    pyarrow.csv.write_csv(DATA, path)
-    arguments = {
-        "import": [FIXTURE],
-        "show": [name],
-        "open": [name],
-        "why": [name],
-        "lineage": [name],
-        "diff": ["0"],
-        "watch": ["--since", "0", "--limit", "1"],
-        "report": ["--out", tmp_path / "report.html"],
-        "publish": [path, "--source", "docs"],
-        "export": [tmp_path / "out"],
-    }
-    elsewhere = {"copy": [str(store.root), str(tmp_path / "copy")], "completion": ["bash"]}
-    if command == "serve":
-        document = {"url": "checked by a running server"}
-    elif command in elsewhere:
-        assert main([command, *elsewhere[command], "--json"]) == 0
-        document = orjson.loads(capsys.readouterr().out)
-    else:
-        document = ask(command, *arguments.get(command, []))
-    if command == "publish":
-        assert "keys of 'show'" in text
-        document = {"new_catalog": document["new_catalog"]}
-    for key in document:
-        assert key in text
-    assert "example" in text
-
-
 @pytest.mark.parametrize("command", [None, *COMMANDS])
 def test_examples_in_the_help_parse(command, capsys):
     """Every example that the help shows is accepted by the parser."""
@@ -1032,17 +976,6 @@ def test_pipe_gets_whole_names_and_no_styles(run, store, monkeypatch):
     out = run("ls")[1]
     assert "\x1b" not in out
     assert [line.split()[-1] for line in out.splitlines()] == ["TABLE", name]
-
-
-def test_progress_goes_to_a_terminal_on_stderr(monkeypatch, store, root, capsys):
-    """A bar appears on standard error only, so that standard output stays one document."""
-    pytest.importorskip("rich")
-    build(store)
-    screen = Terminal()
-    monkeypatch.setattr(sys, "stderr", screen)
-    assert main(["verify", "--json", "--root", str(root)]) == 0
-    assert json.loads(capsys.readouterr().out)["ok"] is True
-    assert "Verifying" in screen.getvalue()
 
 
 # --- real processes ----------------------------------------------------------------------------
