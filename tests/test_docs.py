@@ -105,6 +105,18 @@ def test_readme_begins_with_the_two_commands_of_ci():
     assert tests.rstrip().endswith("pytest -n 2")
 
 
+def test_readme_leads_from_nothing_to_an_explained_result():
+    """Five commands, or fifteen lines of Python, publish, reuse, verify and explain a result."""
+    shell = next(fence.text for fence in fences(README) if fence.words == "console")
+    commands = re.findall(r"^\$ jammi-files (\w+)", shell, re.MULTILINE)
+    assert commands == ["publish", "publish", "verify", "why", "lineage"]
+    program = next(fence.text for fence in fences(README) if fence.words == "python")
+    lines = [line for line in program.splitlines() if line and not line.startswith("#")]
+    assert len(lines) == 15
+    for word in ("get_or_build", "is_reused", "verify_materialization", "explain"):
+        assert word in program
+
+
 def test_proofs_exist():
     """Every test file that README names as a proof is there."""
     named = set(re.findall(r"`(tests/\w+\.py)`", text(README)))
