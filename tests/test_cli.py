@@ -715,6 +715,7 @@ def test_reading_commands_write_nothing(run, store, root):
         ["ls", "--sort", "lease"],
         ["ls", "--limit", "-1"],
         ["open", "x", "--rows", "some"],
+        ["open", "x", "--rows", "9" * 19],
         ["status", "--current", "docs"],
         ["status", "--check", "twice"],
         ["lineage", "x", "--format", "png"],
