@@ -102,7 +102,7 @@ def progress(label: str, stream: TextIO | None, unit: str) -> Iterator[Callable[
 
     ``unit`` names what is counted; of ``bytes`` the speed is shown, too.
     """
-    if not _has_rich(stream) or _is_dumb():
+    if not _has_rich(stream):
         yield lambda _done, _total: None
         return
     from rich.console import Console  # noqa: PLC0415 - an extra
@@ -136,11 +136,6 @@ def _has_rich(stream: TextIO | None) -> bool:
 
 def _no_color() -> bool:
     return bool(os.environ.get("NO_COLOR"))
-
-
-def _is_dumb() -> bool:
-    """Say whether the terminal cannot move its cursor, which a bar does to draw itself anew."""
-    return os.environ.get("TERM", "").lower() in ("dumb", "unknown")
 
 
 def _plain(blocks: Sequence[Block], stream: TextIO) -> str:

@@ -345,9 +345,10 @@ def test_publish_reuses_where_it_is_asked_to(run, ask, tmp_path, root):
     assert run(*publish, "--reuse")[1] == f"Reused for {path}: {name} (3 rows)\n"
     assert ask(*publish)["reused"] is False
     assert len(ask("ls")["tables"]) == 2
-    (root / f"{name}.parquet").write_bytes(b"damaged")
     newest = ask("ls")["tables"][-1]["table_name"]
     assert ask(*publish, "--reuse")["table"]["table_name"] == newest
+    (root / f"{newest}.parquet").write_bytes(b"damaged")
+    assert ask(*publish, "--reuse")["table"]["table_name"] == name
 
 
 @pytest.mark.parametrize(
