@@ -123,7 +123,7 @@ def _told(
 ) -> Iterator[pa.Table]:
     for table in tables:
         yield table
-        # Not `tell`: a thread of Arrow reads, and closes the file object at its end.
+        # Not `tell`: a thread of Arrow reads the file meanwhile.
         progress(size + min(size, os.lseek(file.fileno(), 0, os.SEEK_CUR)), 2 * size)
 
 
