@@ -52,6 +52,8 @@ _STYLES = {
     "notice": "yellow",
 }
 _GAP = "  "
+_DUMB = ("dumb", "unknown")
+"""Terminals that cannot move their cursor; rich takes them to have 80 columns and cuts names off."""
 
 
 def printable(text: str) -> str:
@@ -125,7 +127,7 @@ def _bar_columns(unit: str) -> list[Any]:
 
 
 def _has_rich(stream: TextIO | None) -> bool:
-    if stream is None or not stream.isatty():
+    if stream is None or not stream.isatty() or os.environ.get("TERM") in _DUMB:
         return False
     try:
         import rich  # noqa: F401, PLC0415 - an extra

@@ -199,6 +199,7 @@ def test_real_terminal(arguments, monkeypatch):
     """
     pytest.importorskip("rich")
     monkeypatch.delenv("FORCE_COLOR")
+    name = arguments["show"][1]
     colour = re.compile(r"\x1b\[[0-9;]*3[0-9][;m]")
     code, drawn = on_a_terminal(arguments["verify"], TERM="xterm-256color")
     assert (code, "Verifying" in drawn, bool(colour.search(drawn))) == (0, True, True)
@@ -206,7 +207,10 @@ def test_real_terminal(arguments, monkeypatch):
     assert (code, "Verifying" in drawn, bool(colour.search(drawn))) == (0, True, False)
     code, drawn = on_a_terminal(arguments["verify"], TERM="dumb")
     assert (code, "Verifying" in drawn, "\x1b" in drawn) == (0, False, False)
-    assert "2 verified: 2 match" in drawn
+    lines = [line.rstrip() for line in drawn.splitlines()]
+    assert lines[0].split() == ["VERDICT", "DETAIL", "TABLE"]
+    assert [line for line in lines if line.endswith(name)]
+    assert lines[-1] == "2 verified: 2 match"
 
 
 # --- mistakes ----------------------------------------------------------------------------------
