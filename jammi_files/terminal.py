@@ -53,7 +53,7 @@ _STYLES = {
 }
 _GAP = "  "
 _DUMB = ("dumb", "unknown")
-"""Terminals that cannot move their cursor; rich takes them to have 80 columns and cuts names off."""
+"""Terminals that cannot move their cursor; rich takes them for 80 columns wide and cuts names."""
 
 
 def printable(text: str) -> str:
