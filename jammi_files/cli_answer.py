@@ -7,11 +7,16 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from jammi_files.errors import StorageError, TableNotFoundError
+import pyarrow.compute as pc
+
+from jammi_files.errors import InvalidInputError, StorageError, TableNotFoundError
 from jammi_files.jammi_db import CATALOG as JAMMI_CATALOG
 from jammi_files.schema import ResultTableRecord
 from jammi_files.store import ResultStore, connect
 from jammi_files.terminal import Block
+
+_NAMED = 3
+"""Names that a message lists."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -54,15 +59,31 @@ def open_store(
 
 
 def record_of(store: ResultStore, name: str) -> ResultTableRecord:
-    """Return the visible row of that name.
+    """Return the visible row of that name, else the only one whose name begins with it.
 
     Raises:
         TableNotFoundError: there is none.
+        InvalidInputError: several names begin so.
     """
-    record = store.catalog.get_result_table(name)
+    snapshot = store.catalog.snapshot()
+    record = snapshot.get_result_table(name)
+    if record is not None:
+        return record
+    begins = pc.starts_with(pc.field("table_name"), name)
+    found = snapshot.scan(begins, ["table_name"])["table_name"].to_pylist() if name else []
+    if len(found) > 1:
+        some = ", ".join(f"'{each}'" for each in sorted(found)[:_NAMED])
+        more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
+        raise InvalidInputError(f"'{name}' begins {len(found)} names: {some}{more}")
+    record = snapshot.get_result_table(found[0]) if found else None
     if record is None:
         raise TableNotFoundError.named(name)
     return record
+
+
+def new_catalog(store: ResultStore, *, is_new: bool) -> list[Block]:
+    """Say that the command has made a catalog, if so."""
+    return [f"New catalog at {store.root}"] if is_new else []
 
 
 def nothing(args: argparse.Namespace) -> Block:

@@ -18,9 +18,13 @@ from jammi_files.errors import FormatError, InvalidInputError, JammiFilesError
 from jammi_files.evidence import Resolvers
 from jammi_files.fingerprints import source_versions
 from jammi_files.reads import Reads
+from jammi_files.reasons import Undecidable
 from jammi_files.schema import AnchorKind, ResultTableRecord, ResultTableStatus
 from jammi_files.store import ResultStore
 from jammi_files.terminal import Block
+
+_LOCATED = (AnchorKind.SOURCE_VERSION,)
+"""The anchors that ``--current`` decides."""
 
 
 def run_ls(args: argparse.Namespace) -> Answer:
@@ -116,21 +120,30 @@ def run_status(args: argparse.Namespace) -> Answer:
     document = result_views.status_document(found.to_pylist(), snapshot.version)
     results = document["results"]
     view = result_views.status(document) if results else [nothing(args)]
+    if "undecidable" in document["counts"] and not args.current:
+        view.append("Where sources are now is said by --current SOURCE=PATH.")
     return Answer(document, view, 0 if document["ok"] else 1)
 
 
 def run_why(args: argparse.Namespace) -> Answer:
     """Say in words why one result holds or not."""
     store = open_store(args)
-    told = store.explain(args.name, resolvers=_resolvers(args), check_bytes=_check(args))
+    name = record_of(store, args.name).table_name
+    told = store.explain(name, resolvers=_resolvers(args), check_bytes=_check(args))
     view: list[Block] = [*told.lines()]
+    if isinstance(told.staleness, Undecidable):
+        open_inputs = [each for each in told.staleness.inputs if each.kind in _LOCATED]
+        sources = dict.fromkeys(each.source for each in open_inputs)
+        view += [
+            f"Where '{source}' is now is said by --current {source}=PATH." for source in sources
+        ]
     return Answer(result_views.why_document(told), view, 1 if told.staleness.is_stale else 0)
 
 
 def _resolvers(args: argparse.Namespace) -> Resolvers | None:
     if not args.current:
         return None
-    return {AnchorKind.SOURCE_VERSION: source_versions(dict(args.current))}
+    return dict.fromkeys(_LOCATED, source_versions(dict(args.current)))
 
 
 def _check(args: argparse.Namespace) -> CheckBytes:
@@ -142,7 +155,7 @@ def run_lineage(args: argparse.Namespace) -> Answer:
     if args.json and args.format not in (None, "json"):
         raise InvalidInputError("give --json or another --format, not both")
     store = open_store(args)
-    lineage = store.lineage(args.name)
+    lineage = store.lineage(record_of(store, args.name).table_name)
     return Answer(lineage.to_dict(), _drawn(store, lineage, args.format or "tree"))
 
 

@@ -7,33 +7,25 @@ import dataclasses
 import os
 import sys
 from collections.abc import Callable, Iterable
-from importlib import metadata
 from itertools import chain
 from pathlib import Path
-
-import pyarrow as pa
+from typing import Literal
 
 from jammi_files import cli_views as views
 from jammi_files import interop, terminal
-from jammi_files.cli_answer import Answer, Feed, nothing, open_store, record_of
+from jammi_files.cli_answer import Answer, Feed, new_catalog, nothing, open_store, record_of
 from jammi_files.cli_asking import run_lineage, run_ls, run_open, run_show, run_status, run_why
 from jammi_files.cli_completion import completion
 from jammi_files.cli_following import run_diff, run_history, run_watch
 from jammi_files.cli_page import run_report, run_serve
+from jammi_files.cli_publishing import run_publish
 from jammi_files.cli_verifying import verify
 from jammi_files.copy_root import copy
-from jammi_files.data_files import DataFile, FileFormat, open_data_file
-from jammi_files.descriptors import External
 from jammi_files.errors import InvalidInputError
 from jammi_files.fsck import Severity, fsck
-from jammi_files.materialization import Device, MaterializationEnv
 from jammi_files.repairs import repair
-from jammi_files.schema import InputAnchor, ResultTableRecord
+from jammi_files.schema import ResultTableRecord
 from jammi_files.store import ResultStore
-from jammi_files.terminal import Block
-
-PRODUCER = "jammi-files publish"
-"""The producer that the descriptor of a published file names."""
 
 
 def run_import(args: argparse.Namespace) -> Answer:
@@ -42,9 +34,9 @@ def run_import(args: argparse.Namespace) -> Answer:
     if os.path.realpath(args.directory) == os.path.realpath(store.root):
         raise InvalidInputError(f"'{args.directory}' is the root itself; choose another --root")
     is_new = not store.catalog.exists
-    report = interop.import_jammi(
-        args.directory, store, mode="reference" if args.reference else "copy"
-    )
+    mode: Literal["reference", "copy"] = "reference" if args.reference else "copy"
+    with terminal.progress("Importing", sys.stderr, "results") as step:
+        report = interop.import_jammi(args.directory, store, mode=mode, progress=step)
     records = _visible(store, (*report.imported, *report.already_present))
     ready = [record.table_name for record in records if record.is_ready]
     found = {each.table_name: each for each in verify(store, ready)} if args.verify else {}
@@ -56,7 +48,7 @@ def run_import(args: argparse.Namespace) -> Answer:
     ok = all(each.ok for each in found.values()) and not report.skipped
     document = {"ok": ok, "new_catalog": is_new, **dataclasses.asdict(report), "results": results}
     view = [
-        *_new_catalog(store, is_new),
+        *new_catalog(store, is_new=is_new),
         f"{len(report.imported)} imported, {len(report.already_present)} here already",
         *views.remarks(report.skipped, "SKIPPED BECAUSE"),
         *views.remarks(report.remarks, "REMARK"),
@@ -66,30 +58,13 @@ def run_import(args: argparse.Namespace) -> Answer:
     return Answer(document, view, 0 if ok else 1)
 
 
-def run_publish(args: argparse.Namespace) -> Answer:
-    """Make a file a ready, attested result."""
-    store = open_store(args, creates=True)
-    is_new = not store.catalog.exists
-    chosen = None if args.format is None else FileFormat(args.format)
-    with open_data_file(args.file, chosen) as file:
-        name = _publish(args, store, file)
-    record = record_of(store, name)
-    document = views.description(store, record)
-    view = [
-        *_new_catalog(store, is_new),
-        f"Published {args.file} as {name} ({record.row_count} rows)",
-        views.facts(document),
-    ]
-    return Answer({"new_catalog": is_new, **document}, view)
-
-
 def run_verify(args: argparse.Namespace) -> Answer:
     """Judge results by their sidecar, bytes and row."""
     if args.names and args.all:
         raise InvalidInputError("give names or --all, not both")
     store = open_store(args)
     if args.names:
-        names = [record_of(store, name).table_name for name in dict.fromkeys(args.names)]
+        names = [*dict.fromkeys(record_of(store, name).table_name for name in args.names)]
     else:
         names = [r.table_name for r in store.catalog.list_result_tables_by_status("ready")]
     found = verify(store, names)
@@ -122,7 +97,7 @@ def run_fsck(args: argparse.Namespace) -> Answer:
 def _repair(args: argparse.Namespace) -> Answer:
     if args.tenant is not None or args.deep:
         raise InvalidInputError("--repair mends the whole root: leave out --tenant and --deep")
-    with terminal.progress("Reading", sys.stderr) as step:
+    with terminal.progress("Reading", sys.stderr, "results") as step:
         report = repair(
             args.root,
             dry_run=args.dry_run,
@@ -140,7 +115,7 @@ def run_vacuum(args: argparse.Namespace) -> Answer:
     """Retire old versions and delete what no kept one needs."""
     older_than = int(args.older_than) if args.older_than.isdecimal() else args.older_than
     catalog = open_store(args, whole=True).catalog
-    with terminal.progress("Removing", sys.stderr) as step:
+    with terminal.progress("Removing", sys.stderr, "objects") as step:
         report = catalog.vacuum(
             older_than, keep_last=args.keep_last, dry_run=args.dry_run, progress=step
         )
@@ -164,7 +139,9 @@ def run_tag(args: argparse.Namespace) -> Answer:
 
 def run_export(args: argparse.Namespace) -> Answer:
     """Write the visible results as a directory of jammi-db."""
-    report = interop.export_jammi(open_store(args), args.directory)
+    store = open_store(args)
+    with terminal.progress("Exporting", sys.stderr, "results") as step:
+        report = interop.export_jammi(store, args.directory, progress=step)
     home = str(Path(args.directory).absolute())
     document = {"ok": not report.skipped, "directory": home, **dataclasses.asdict(report)}
     view = [
@@ -177,7 +154,7 @@ def run_export(args: argparse.Namespace) -> Answer:
 
 def run_copy(args: argparse.Namespace) -> Answer:
     """Copy a whole root."""
-    with terminal.progress("Copying", sys.stderr) as step:
+    with terminal.progress("Copying", sys.stderr, "bytes") as step:
         report = copy(
             args.source,
             args.destination,
@@ -230,35 +207,3 @@ def _visible(store: ResultStore, names: Iterable[str]) -> list[ResultTableRecord
     found = [snapshot.get_result_table(name) for name in names]
     records = [record for record in found if record is not None]
     return sorted(records, key=lambda record: (record.created_at, record.table_name))
-
-
-def _publish(args: argparse.Namespace, store: ResultStore, file: DataFile) -> str:
-    params = {"file_format": file.format.value}
-    versions = f"jammi_files {metadata.version('jammi_files')}, pyarrow {pa.__version__}"
-    inputs = [InputAnchor.source_version(args.source, f"file:sha256:{file.digest}:{file.size}")]
-    if args.derived_from is not None:
-        inputs.append(store.result_digest_anchor(args.derived_from))
-    with store.build(
-        args.source,
-        args.task,
-        args.kind,
-        args.model,
-        descriptor=External(producer_id=PRODUCER, params=params).with_content_digest(
-            f"sha256:{file.digest}"
-        ),
-        env=MaterializationEnv(versions, Device.cpu()),
-        inputs=inputs,
-        schema=file.schema,
-        derived_from=args.derived_from,
-        dimensions=args.dimensions,
-        key_column=args.key_column,
-        text_columns=args.text_columns,
-        properties=dict(args.properties) or None,
-    ) as out:
-        for table in file.tables:
-            out.write(table)
-    return out.table_name
-
-
-def _new_catalog(store: ResultStore, is_new: bool) -> list[Block]:  # noqa: FBT001 - one fact
-    return [f"New catalog at {store.root}"] if is_new else []

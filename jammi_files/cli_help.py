@@ -112,13 +112,16 @@ Its SHA-256 is part of the definition and pins the source as the input, so that 
 sees whether the file has changed. A file that breaks off in the middle leaves a failed row that
 says so. The root is created if there is none.
 
+Each time is a new result, unless --reuse finds one of the same content, made by these versions of
+the libraries, with the same source, model, task and other options, whose bytes are right.
+
 examples:
-  jammi-files publish labels.csv --source docs --model my-tagger --root ./results
+  jammi-files publish labels.csv --source docs --model my-tagger --reuse --root ./results
   jammi-files publish vectors.parquet --source docs --model minilm --task text_embedding \\
       --dimensions 384 --key-column _row_id --root ./results
 
 json:
-  new_catalog, and the keys of 'show'
+  new_catalog, reused, and the keys of 'show'
 """
 
 VERIFY = """\

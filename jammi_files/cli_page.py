@@ -12,6 +12,7 @@ from pathlib import Path
 from jammi_files import pages
 from jammi_files.cli_answer import Answer, Event, Feed, open_store
 from jammi_files.cli_verifying import verify
+from jammi_files.errors import StorageError
 from jammi_files.serving import Server
 
 
@@ -36,14 +37,18 @@ def run_report(args: argparse.Namespace) -> Answer:
 
 def _write(path: Path, data: bytes) -> None:
     """Replace the file as a whole: who reads it meanwhile sees the old page or the new one."""
+    if path.exists() and not path.is_file():  # /dev/stdout is written to, never replaced
+        path.write_bytes(data)
+        return
     part = path.with_name(f"{path.name[:200]}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         part.write_bytes(data)
         os.replace(part, path)  # noqa: PTH105 - says that it replaces
-    except BaseException:
+    except OSError as error:
+        raise StorageError(f"could not write '{path}': {error.strerror}") from error
+    finally:
         with contextlib.suppress(OSError):
             part.unlink()
-        raise
 
 
 def run_serve(args: argparse.Namespace) -> Feed:

@@ -22,6 +22,8 @@ _NESTED = {"text_columns", "input_anchors", "properties", "lease"}
 SORTABLE = [name for name in RECORD_FIELDS if name not in _NESTED]
 """The columns that hold one value each."""
 _LONGEST_WAIT = 86_400
+_DIGITS = 19  # of 2**63, which no count reaches
+_NAME = "table name, or a beginning that no other has"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -69,7 +71,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 def _add_import(commands: _Commands) -> None:
     command = _add(commands, "import", "bring in the results of a jammi-db directory")
-    command.add_argument("directory", metavar="DIR", help="directory that holds catalog.db")
+    command.add_argument("directory", metavar="DIR", type=_path, help="where catalog.db is")
     reference = "leave the files where they are and record their absolute paths"
     command.add_argument("--reference", action="store_true", help=reference)
     verify = "verify the results afterwards and show verdicts and edges"
@@ -99,12 +101,12 @@ def _add_ls(commands: _Commands) -> None:
 
 def _add_show(commands: _Commands) -> None:
     command = _add(commands, "show", "show one result: row, sidecar, location")
-    command.add_argument("name", metavar="NAME", help="table name")
+    command.add_argument("name", metavar="NAME", help=_NAME)
 
 
 def _add_open(commands: _Commands) -> None:
     command = _add(commands, "open", "show the first rows of a result's data")
-    command.add_argument("name", metavar="NAME", help="table name")
+    command.add_argument("name", metavar="NAME", help=_NAME)
     rows = "how many rows (default: %(default)s)"
     command.add_argument("--rows", metavar="N", type=_count, default=10, help=rows)
     columns = "only these columns of the data, separated by commas"
@@ -118,7 +120,7 @@ def _add_status(commands: _Commands) -> None:
 
 def _add_why(commands: _Commands) -> None:
     command = _add(commands, "why", "say in words why a result still holds or not")
-    command.add_argument("name", metavar="NAME", help="table name")
+    command.add_argument("name", metavar="NAME", help=_NAME)
     _add_freshness(command, default="sidecar")
 
 
@@ -134,7 +136,7 @@ def _add_freshness(command: argparse.ArgumentParser, *, default: str) -> None:
 
 def _add_lineage(commands: _Commands) -> None:
     command = _add(commands, "lineage", "show what a result was made from, and what from it")
-    command.add_argument("name", metavar="NAME", help="table name")
+    command.add_argument("name", metavar="NAME", help=_NAME)
     form = "one of %(choices)s (default: tree)"
     choices = ["tree", "dot", "mermaid", "json", "openlineage"]
     command.add_argument("--format", metavar="F", choices=choices, help=form)
@@ -143,7 +145,9 @@ def _add_lineage(commands: _Commands) -> None:
 def _add_publish(commands: _Commands) -> None:
     summary = "make a Parquet, CSV or Arrow file a ready, attested result"
     command = _add(commands, "publish", summary)
-    command.add_argument("file", metavar="FILE", help="the file; its suffix tells the format")
+    command.add_argument(
+        "file", metavar="FILE", type=_path, help="the file; its suffix tells the format"
+    )
     command.add_argument("--source", metavar="S", required=True, help="id of the source (required)")
     model = "id of the model or program behind the rows (default: %(default)s)"
     command.add_argument("--model", metavar="M", default="external", help=model)
@@ -155,6 +159,8 @@ def _add_publish(commands: _Commands) -> None:
     command.add_argument("--kind", metavar="K", choices=kinds, default=kind, help=task)
     formats = _values(FileFormat)
     command.add_argument("--format", choices=formats, help="where the suffix does not tell it")
+    again = "if this very file is such a result already, publish nothing and name that one"
+    command.add_argument("--reuse", action="store_true", help=again)
     parent = "result that this one derives from; its digest becomes a second input"
     command.add_argument("--derived-from", metavar="NAME", help=parent)
     command.add_argument("--dimensions", metavar="N", type=int, help="width of the vectors")
@@ -176,7 +182,7 @@ def _add_publish(commands: _Commands) -> None:
 
 def _add_verify(commands: _Commands) -> None:
     command = _add(commands, "verify", "judge results by their sidecar, bytes and row")
-    command.add_argument("names", metavar="NAME", nargs="*", help="table names")
+    command.add_argument("names", metavar="NAME", nargs="*", help="names, or beginnings of names")
     command.add_argument("--all", action="store_true", help="every ready result (default)")
 
 
@@ -239,13 +245,15 @@ def _add_tag(commands: _Commands) -> None:
 
 def _add_export(commands: _Commands) -> None:
     command = _add(commands, "export", "write results as a jammi-db directory")
-    command.add_argument("directory", metavar="DIR", help="directory to write to")
+    command.add_argument("directory", metavar="DIR", type=_path, help="directory to write to")
 
 
 def _add_copy(commands: _Commands) -> None:
     command = _begin(commands, "copy", "copy a whole root to another directory or bucket")
-    command.add_argument("source", metavar="SRC", help="root to copy, of all tenants")
-    command.add_argument("destination", metavar="DST", help="nothing yet, or an earlier copy")
+    command.add_argument("source", metavar="SRC", type=_path, help="root to copy, of all tenants")
+    command.add_argument(
+        "destination", metavar="DST", type=_path, help="nothing yet, or an earlier copy"
+    )
     foreign = "copy what no row names, too"
     command.add_argument("--foreign", action="store_true", help=foreign)
     fast = "tell objects by their sizes alone; check no digest"
@@ -254,7 +262,9 @@ def _add_copy(commands: _Commands) -> None:
 
 def _add_report(commands: _Commands) -> None:
     command = _add(commands, "report", "write one HTML file that shows every result")
-    command.add_argument("--out", metavar="FILE", required=True, help="the file (required)")
+    command.add_argument(
+        "--out", metavar="FILE", type=_path, required=True, help="the file (required)"
+    )
     fast = "read no data: the page shows no verdicts"
     command.add_argument("--no-verify", dest="verify", action="store_false", help=fast)
 
@@ -304,10 +314,16 @@ def _pair(text: str) -> tuple[str, str]:
     return key, value
 
 
+def _path(text: str) -> str:
+    if not text:  # as of a variable that is not set: it would be the current directory
+        raise argparse.ArgumentTypeError("expected a path, not ''")
+    return text
+
+
 def _count(text: str) -> int:
-    if not (text.isascii() and text.isdecimal()):
-        raise argparse.ArgumentTypeError(f"expected a count, not {text!r}")
-    return int(text)
+    if text.isascii() and text.isdecimal() and len(text) < _DIGITS:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"expected a count, not {text!r}")
 
 
 def _seconds(text: str) -> float:

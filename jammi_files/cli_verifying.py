@@ -25,14 +25,25 @@ def verify(store: ResultStore, names: Sequence[str]) -> list[Verification]:
     for _ in range(count):
         Thread(target=_work, args=(store, waiting, answers), daemon=True).start()
     found: dict[str, Verification] = {}
-    with terminal.progress("Verifying", sys.stderr) as step:
-        for done in range(1, len(names) + 1):
+    rows = _rows(store, names)
+    done, total = 0, sum(rows.values())
+    with terminal.progress("Verifying", sys.stderr, "rows") as step:
+        step(done, total)
+        for _ in names:
             answer = answers.get()
             if isinstance(answer, BaseException):
                 raise answer
             found[answer.table_name] = answer
-            step(done, len(names))
+            done += rows[answer.table_name]
+            step(done, total)
     return [found[name] for name in names]
+
+
+def _rows(store: ResultStore, names: Sequence[str]) -> dict[str, int]:
+    """Return the rows of each result: they tell better than the number of results what is left."""
+    snapshot = store.catalog.snapshot()
+    records = {name: snapshot.get_result_table(name) for name in names}
+    return {name: 0 if each is None else each.row_count for name, each in records.items()}
 
 
 def _work(

@@ -13,7 +13,6 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from itertools import chain, islice
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from jammi_files import copy_versions, garbage, root_format
@@ -385,4 +384,4 @@ def _require_apart(source: Storage, target: Storage) -> None:
 
 
 def _place(storage: Storage) -> str:
-    return str(Path(storage.root).resolve()) if isinstance(storage, LocalStorage) else storage.root
+    return os.path.realpath(storage.root) if isinstance(storage, LocalStorage) else storage.root

@@ -65,9 +65,14 @@ class DataFile:
 
 @contextlib.contextmanager
 def open_data_file(
-    path: str | os.PathLike[str], file_format: FileFormat | None = None
+    path: str | os.PathLike[str],
+    file_format: FileFormat | None = None,
+    *,
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Iterator[DataFile]:
     """Digest a file and open it; without ``file_format`` the name's suffix tells it.
+
+    ``progress`` is called with the bytes read so far and in all: a file is read twice.
 
     Raises:
         InvalidInputError: the suffix says nothing, or the path is no regular file.
@@ -80,11 +85,13 @@ def open_data_file(
         raise InvalidInputError(f"'{place}' is no regular file")
     with place.open("rb") as file:
         before = _state(file)
-        digest = _digest(file)
+        size = before[0]
+        digest = _digest(file, lambda done: progress(done, 2 * size))
         with _reading(place, kind):
             schema, batches = _OPENERS[kind](file)
         _require_storable(place, schema)
-        yield DataFile(kind, digest, before[0], schema, _tables(place, kind, batches, file, before))
+        tables = _tables(place, kind, batches, file, before)
+        yield DataFile(kind, digest, size, schema, _told(tables, file, size, progress))
 
 
 def _format_of(path: Path) -> FileFormat:
@@ -102,12 +109,22 @@ def _state(file: BinaryIO) -> tuple[int, int]:
     return found.st_size, found.st_mtime_ns
 
 
-def _digest(file: BinaryIO) -> str:
+def _digest(file: BinaryIO, tell: Callable[[int], None]) -> str:
     digest = hashlib.sha256()
     while block := file.read(_BLOCK):
         digest.update(block)
+        tell(file.tell())
     file.seek(0)
     return digest.hexdigest()
+
+
+def _told(
+    tables: Iterator[pa.Table], file: BinaryIO, size: int, progress: Callable[[int, int], None]
+) -> Iterator[pa.Table]:
+    for table in tables:
+        yield table
+        # Not `tell`: a thread of Arrow reads the file meanwhile.
+        progress(size + min(size, os.lseek(file.fileno(), 0, os.SEEK_CUR)), 2 * size)
 
 
 _Opened = tuple[pa.Schema, Iterator[pa.RecordBatch]]

@@ -10,10 +10,10 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import BinaryIO, Literal, TypeVar
 
 from jammi_files.artifacts import BLOCK, Artifacts
 from jammi_files.descriptors import External, UnknownDescriptor
@@ -46,6 +46,8 @@ from jammi_files.schema import ResultTableRecord, ResultTableStatus, find_damage
 from jammi_files.scope import Scope
 from jammi_files.storage import Storage
 from jammi_files.store import ResultStore
+
+_T = TypeVar("_T")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -84,6 +86,7 @@ def import_jammi(
     store: ResultStore,
     *,
     mode: Literal["copy", "reference"] = "copy",
+    progress: Callable[[int, int], None] | None = None,
 ) -> ImportReport:
     """Bring the results of a jammi-db artifact directory into the store, in one commit.
 
@@ -93,7 +96,7 @@ def import_jammi(
     absolute paths. The directory is only read. A table that is already here is left alone, so the
     call may be repeated: after a crash, or for what the engine has written since. Tables that
     cannot be imported are reported; a row whose parent is not here keeps the parent's name, and a
-    remark says so.
+    remark says so. ``progress`` is called with the numbers of results looked at and of all.
 
     Raises:
         InvalidInputError: an unknown mode, or the directory holds no catalog.db.
@@ -111,7 +114,7 @@ def import_jammi(
     copied: list[str] = []
     known = store.catalog.as_admin().snapshot()  # names are unique over all tenants (`B058`)
     results = read_jammi_catalog(directory)
-    for result in results:
+    for result in _told_of(results, progress):
         try:
             record = _require_sound(result)
             if _is_present(record, known):
@@ -138,7 +141,12 @@ def import_jammi(
     )
 
 
-def export_jammi(store: ResultStore, directory: str | os.PathLike[str]) -> ExportReport:
+def export_jammi(
+    store: ResultStore,
+    directory: str | os.PathLike[str],
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> ExportReport:
     """Write the results that the store's handle sees as an artifact directory of jammi-db 0.32.
 
     The rows name the files by absolute path, and the engine marks a table ``failed`` whose sidecar
@@ -146,6 +154,7 @@ def export_jammi(store: ResultStore, directory: str | os.PathLike[str]) -> Expor
     directory. Sources and models are not known to a store; register them with the engine again.
     Instants are cut to what 0.32 stores: seconds, and milliseconds for ``completed_at``. Rows that
     0.32 cannot hold, building rows and results without their files are skipped and reported.
+    ``progress`` is called with the numbers of results written or skipped and of all.
 
     Raises:
         AlreadyExistsError: the directory holds a catalog.db; nothing was changed.
@@ -163,7 +172,7 @@ def export_jammi(store: ResultStore, directory: str | os.PathLike[str]) -> Expor
     records: list[ResultTableRecord] = []
     skipped: list[TableFinding] = []
     remarks: list[TableFinding] = []
-    for record in _list_visible(store):
+    for record in _told_of(_list_visible(store), progress):
         try:
             remarks += tuple(_copy_out(record, artifacts, target))
             records.append(record)
@@ -175,6 +184,14 @@ def export_jammi(store: ResultStore, directory: str | os.PathLike[str]) -> Expor
             raise _taken(home)
     names = tuple(record.table_name for record in records)
     return ExportReport(names, tuple(skipped), tuple(remarks))
+
+
+def _told_of(each_of: Collection[_T], progress: Callable[[int, int], None] | None) -> Iterator[_T]:
+    """Yield each one and tell, once it is done with, how many are."""
+    for number, one in enumerate(each_of, start=1):
+        yield one
+        if progress is not None:
+            progress(number, len(each_of))
 
 
 def _told(results: Collection[JammiResult], scope: Scope) -> frozenset[str]:

@@ -52,6 +52,8 @@ _STYLES = {
     "notice": "yellow",
 }
 _GAP = "  "
+_DUMB = ("dumb", "unknown")
+"""Terminals that cannot move their cursor; rich takes them for 80 columns wide and cuts names."""
 
 
 def printable(text: str) -> str:
@@ -97,21 +99,35 @@ def _write_utf8(text: str, stream: TextIO) -> None:
 
 
 @contextlib.contextmanager
-def progress(label: str, stream: TextIO | None) -> Iterator[Callable[[int, int], None]]:
-    """Show a bar while the block runs, if ``stream`` can; yield what takes (done, total)."""
+def progress(label: str, stream: TextIO | None, unit: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar while the block runs, if ``stream`` can; yield what takes (done, total).
+
+    ``unit`` names what is counted; of ``bytes`` the speed is shown, too.
+    """
     if not _has_rich(stream):
         yield lambda _done, _total: None
         return
     from rich.console import Console  # noqa: PLC0415 - an extra
     from rich.progress import Progress  # noqa: PLC0415 - an extra
 
-    with Progress(console=Console(file=stream, no_color=_no_color()), transient=True) as bar:
+    console = Console(file=stream, no_color=_no_color())
+    with Progress(*_bar_columns(unit), console=console, transient=True) as bar:
         task = bar.add_task(label, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
+def _bar_columns(unit: str) -> list[Any]:
+    from rich import progress as parts  # noqa: PLC0415 - an extra
+
+    amount: list[Any] = [parts.DownloadColumn(), parts.TransferSpeedColumn()]
+    if unit != "bytes":
+        amount = [parts.MofNCompleteColumn(), parts.TextColumn(unit)]
+    label = parts.TextColumn("{task.description}")
+    return [label, parts.BarColumn(), *amount, parts.TimeRemainingColumn()]
+
+
 def _has_rich(stream: TextIO | None) -> bool:
-    if stream is None or not stream.isatty():
+    if stream is None or not stream.isatty() or os.environ.get("TERM") in _DUMB:
         return False
     try:
         import rich  # noqa: F401, PLC0415 - an extra

@@ -333,6 +333,64 @@ def test_missing_file_is_an_error(run, tmp_path, root):
     assert not root.exists()
 
 
+def test_publish_reuses_where_it_is_asked_to(run, ask, tmp_path, root):
+    """With ``--reuse`` a file that is such a result already makes none, and the answer says so."""
+    path = tmp_path / "rows.csv"
+    pyarrow.csv.write_csv(DATA, path)
+    publish = ("publish", path, "--source", "docs", "--text-column", "a", "--property", "by=me")
+    first, second = ask(*publish, "--reuse"), ask(*publish, "--reuse")
+    name = first["table"]["table_name"]
+    assert (first["reused"], second["reused"]) == (False, True)
+    assert second == {**first, "new_catalog": False, "reused": True}
+    assert run(*publish, "--reuse")[1] == f"Reused for {path}: {name} (3 rows)\n"
+    assert ask(*publish)["reused"] is False
+    assert len(ask("ls")["tables"]) == 2
+    newest = ask("ls")["tables"][-1]["table_name"]
+    assert ask(*publish, "--reuse")["table"]["table_name"] == newest
+    (root / f"{newest}.parquet").write_bytes(b"damaged")
+    assert ask(*publish, "--reuse")["table"]["table_name"] == name
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        ["--source", "other"],
+        ["--model", "m2"],
+        ["--task", "ner"],
+        ["--kind", "asof_join"],
+        ["--dimensions", "2"],
+        ["--key-column", "id"],
+        ["--text-column", "a"],
+        ["--property", "note=x"],
+        ["--derived-from", "docs__"],
+        [],
+    ],
+    ids=" ".join,
+)
+def test_publish_reuses_nothing_else(ask, tmp_path, option):
+    """Other content, or any option that the row tells, is another result."""
+    path = tmp_path / "rows.csv"
+    pyarrow.csv.write_csv(DATA, path)
+    ask("publish", path, "--source", "docs")
+    if not option:
+        path.write_text("id,score\nz,1\n")
+    argv = ["publish", path, "--reuse", "--source", "docs", *option]
+    assert ask(*argv)["reused"] is False
+    if "--derived-from" not in option:  # which now is the beginning of two
+        assert ask(*argv)["reused"] is True
+
+
+def test_publish_reuses_what_its_tenant_sees(ask, tmp_path):
+    """A tenant reuses its own results and those of no tenant, never another's."""
+    path = tmp_path / "rows.csv"
+    pyarrow.csv.write_csv(DATA, path)
+    publish = ("publish", path, "--source", "docs", "--reuse")
+    assert ask(*publish, "--tenant", TENANT_A)["reused"] is False
+    assert ask(*publish, "--tenant", TENANT_B)["reused"] is False
+    assert ask(*publish)["reused"] is False
+    assert ask(*publish, "--tenant", TENANT_A)["reused"] is True
+
+
 # --- ls, show, history -------------------------------------------------------------------------
 
 
@@ -362,6 +420,25 @@ def test_result_of_another_tenant_is_not_found(run, ask, tmp_path):
         code, out, err = run(command, name, "--tenant", TENANT_B)
         assert (code, out) == (3, "")
         assert one_line(err) == f"jammi-files: Result table '{name}' not found\n"
+
+
+def test_beginning_of_a_name_is_enough(run, ask, store):
+    """Where a name is wanted the beginning of one result's does; of several they are listed."""
+    names = sorted(build(store) for _ in range(5))
+    hidden = build(store.pinned_to_tenant(TENANT_A))
+    shared = names[0].rpartition("__")[0]
+    for command in ("show", "open", "why", "lineage", "verify"):
+        assert names[3] in json.dumps(ask(command, names[3][:-1]))
+        code, out, err = run(command, shared)
+        assert (code, out) == (2, "")
+        assert "begins 5 names" in one_line(err)
+        assert "and 2 more" in err
+        assert (names[0] in err, hidden in err) == (True, False)
+        assert run(command, "")[0] == run(command, names[0] + "x")[0] == 3
+    store.catalog.create_result_table(
+        shared, source_id="s", model_id="m", task="ner", parquet_path="s.parquet"
+    )
+    assert ask("show", shared)["table"]["table_name"] == shared
 
 
 def test_ls_filters_by_status_and_source(ask, store):
@@ -598,15 +675,6 @@ def test_directory_that_is_no_catalog_stays_as_it_is(run, engine, argv):
     assert listing(engine) == before
 
 
-def test_file_as_root_is_an_error(run, tmp_path):
-    """A root that is a file is exit code 3."""
-    path = tmp_path / "file"
-    path.write_text("")
-    code, _, err = run("ls", at=path)
-    assert code == 3
-    assert "is a file" in one_line(err)
-
-
 def test_reading_commands_write_nothing(run, store, root):
     """Listing, showing, verifying and checking leave every file as it was."""
     name = build(store)
@@ -648,6 +716,7 @@ def test_reading_commands_write_nothing(run, store, root):
         ["ls", "--sort", "lease"],
         ["ls", "--limit", "-1"],
         ["open", "x", "--rows", "some"],
+        ["open", "x", "--rows", "9" * 19],
         ["status", "--current", "docs"],
         ["status", "--check", "twice"],
         ["lineage", "x", "--format", "png"],
@@ -684,18 +753,6 @@ def test_root_comes_from_the_environment(capsys, store, root, monkeypatch):
     monkeypatch.setenv("JAMMI_FILES_ROOT", str(root))
     assert main(["ls"]) == 0
     assert name in capsys.readouterr().out
-
-
-def test_interrupt_is_130(run, store, monkeypatch):
-    """An interrupt ends in exit code 130 and one line."""
-    build(store)
-
-    def interrupted(_):
-        raise KeyboardInterrupt
-
-    monkeypatch.setitem(COMMANDS, "ls", interrupted)
-    code, out, err = run("ls")
-    assert (code, out, err) == (130, "", "jammi-files: interrupted\n")
 
 
 def test_library_warning_is_one_escaped_line(run, store):
@@ -813,41 +870,6 @@ def test_an_unfinished_copy_is_said(run, run_copy, root, tmp_path, monkeypatch):
 # --- help --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_help_documents_the_keys_of_the_json(command, capsys, ask, store, tmp_path):
-    """Each command's help names every top-level key that its ``--json`` has, and an example."""
-    assert main([command, "--help"]) == 0
-    text = capsys.readouterr().out
-    name, path = build(store), tmp_path / "rows.csv"
-    pyarrow.csv.write_csv(DATA, path)
-    arguments = {
-        "import": [FIXTURE],
-        "show": [name],
-        "open": [name],
-        "why": [name],
-        "lineage": [name],
-        "diff": ["0"],
-        "watch": ["--since", "0", "--limit", "1"],
-        "report": ["--out", tmp_path / "report.html"],
-        "publish": [path, "--source", "docs"],
-        "export": [tmp_path / "out"],
-    }
-    elsewhere = {"copy": [str(store.root), str(tmp_path / "copy")], "completion": ["bash"]}
-    if command == "serve":
-        document = {"url": "checked by a running server"}
-    elif command in elsewhere:
-        assert main([command, *elsewhere[command], "--json"]) == 0
-        document = orjson.loads(capsys.readouterr().out)
-    else:
-        document = ask(command, *arguments.get(command, []))
-    if command == "publish":
-        assert "keys of 'show'" in text
-        document = {"new_catalog": document["new_catalog"]}
-    for key in document:
-        assert key in text
-    assert "example" in text
-
-
 @pytest.mark.parametrize("command", [None, *COMMANDS])
 def test_examples_in_the_help_parse(command, capsys):
     """Every example that the help shows is accepted by the parser."""
@@ -956,17 +978,6 @@ def test_pipe_gets_whole_names_and_no_styles(run, store, monkeypatch):
     out = run("ls")[1]
     assert "\x1b" not in out
     assert [line.split()[-1] for line in out.splitlines()] == ["TABLE", name]
-
-
-def test_progress_goes_to_a_terminal_on_stderr(monkeypatch, store, root, capsys):
-    """A bar appears on standard error only, so that standard output stays one document."""
-    pytest.importorskip("rich")
-    build(store)
-    screen = Terminal()
-    monkeypatch.setattr(sys, "stderr", screen)
-    assert main(["verify", "--json", "--root", str(root)]) == 0
-    assert json.loads(capsys.readouterr().out)["ok"] is True
-    assert "Verifying" in screen.getvalue()
 
 
 # --- real processes ----------------------------------------------------------------------------

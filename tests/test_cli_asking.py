@@ -6,7 +6,6 @@ import json
 import signal
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import pyarrow as pa
@@ -20,7 +19,6 @@ from support.results import DESCRIPTOR as EXTERNAL
 from jammi_files import InputAnchor, connect
 from jammi_files.cli import main
 
-HOME = Path(__file__).parent.parent
 HOSTILE = 'a\x1b[31m\n\x9b"\u202e</script>'
 
 
@@ -300,6 +298,17 @@ def test_why_says_it_in_words(run, ask, labels):
     assert document["explanation"] == out.rstrip("\n")
 
 
+def test_undecidable_says_what_would_decide(run, ask, labels, store):
+    """Where a source could be told, `status` and `why` name the option that tells it."""
+    name = publish(ask, labels)
+    where = "--current docs=PATH"
+    assert where in run("why", name)[1]
+    assert "--current SOURCE=PATH" in run("status")[1]
+    for argv in (["why", name], ["status"]):
+        assert "--current" not in run(*argv, "--current", f"docs={labels}")[1]
+    assert where not in run("why", build(store))[1]
+
+
 @pytest.mark.parametrize("command", ["open", "why", "lineage"])
 def test_unknown_result_is_not_found(run, store, command):
     """A name that no visible row has is exit code 3 and one line."""
@@ -477,13 +486,3 @@ def test_completion_without_its_extra(capsys, monkeypatch):
 def test_reference_is_current():
     """``docs/cli.md`` is what the parser says now; `tests/support/reference.py` writes it anew."""
     assert PLACE.read_text(encoding="utf-8") == reference()
-
-
-def test_data_is_shipped():
-    """Reference and page are package data: the patterns in pyproject.toml find them."""
-    settings = tomllib.loads((HOME / "pyproject.toml").read_text(encoding="utf-8"))
-    patterns = settings["tool"]["setuptools"]["package-data"]["jammi_files"]
-    package = HOME / "jammi_files"
-    shipped = {path for pattern in patterns for path in package.glob(pattern)}
-    pages = {package / "page" / f"page.{kind}" for kind in ("html", "css", "js")}
-    assert {package / "docs" / PLACE.name, *pages} <= shipped

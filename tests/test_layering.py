@@ -23,6 +23,7 @@ LAYERS = [
         "cli_commands",
         "cli_asking",
         "cli_page",
+        "cli_publishing",
         "cli_verifying",
         "cli_following",
         "cli_answer",

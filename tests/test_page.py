@@ -380,11 +380,26 @@ def test_report_says_what_is_wrong(store, root, tmp_path, capsys):
 
 
 def test_report_that_cannot_be_written(store, tmp_path, capsys):
-    """A place that is no file is one line, and nothing is left beside it."""
+    """A place that is no file is one line that names it, and nothing is left beside it."""
     build(store)
-    assert main(["report", "--out", str(tmp_path), "--root", str(store.root)]) == 3
-    assert capsys.readouterr().err.count("\n") == 1
-    assert list(tmp_path.parent.glob("*.tmp")) == []
+    for place in (tmp_path, tmp_path / "gone" / "report.html"):
+        assert main(["report", "--out", str(place), "--root", str(store.root)]) == 3
+        err = capsys.readouterr().err
+        assert (err.count("\n"), f"'{place}'" in err) == (1, True)
+    assert list(tmp_path.parent.rglob("*.tmp")) == []
+
+
+def test_report_to_what_is_no_file_is_written_there(store, tmp_path):
+    """A pipe or a device gets the page and stays what it is."""
+    build(store)
+    pipe, read = tmp_path / "pipe", []
+    os.mkfifo(pipe)
+    reader = threading.Thread(target=lambda: read.append(pipe.read_bytes()), daemon=True)
+    reader.start()
+    assert main(["report", "--out", str(pipe), "--root", str(store.root)]) == 0
+    reader.join(60)
+    assert read[0].startswith(b"<!doctype html>")
+    assert pipe.is_fifo()
 
 
 def test_equal_descriptors_are_kept_once(store):

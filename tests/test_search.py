@@ -12,7 +12,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pytest
-from support.pages import run_page
 from support.results import CONTRACT, build, row
 from usearch.index import Index
 
@@ -537,9 +536,3 @@ def test_in_a_bucket(s3_server, monkeypatch, imported):
     for exact in (True, False):
         found = bucket.search(INDEXED[0], query, 5, columns=["_model_id"], exact=exact)
         assert found == expected
-
-
-def test_the_page(tmp_path, monkeypatch):
-    """Every block of the page on search runs as it stands."""
-    monkeypatch.chdir(tmp_path)
-    assert run_page("search.md") == 4

@@ -9,7 +9,6 @@ import sys
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from support.pages import run_page
 from support.results import CONTRACT, DATA, TABLE, build, row, rows
 
 from jammi_files import connect
@@ -343,9 +342,3 @@ def test_in_a_bucket(s3_server, monkeypatch):
     with s3_server.log.counting() as seen:
         store.sql(query.replace("sum(id)", "max(text)"))
     assert 0 < 4 * narrow < seen.matching(key=r"\.parquet$").received
-
-
-def test_the_page(tmp_path, monkeypatch):
-    """Every block of the page on dataframes and SQL runs as it stands."""
-    monkeypatch.chdir(tmp_path)
-    assert run_page("sql.md") == 5

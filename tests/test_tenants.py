@@ -631,10 +631,11 @@ def _commands(world: World, engine: Path) -> dict[str, list[list[str]]]:
         *(world.beta[role] for role in ("leaf", "leaning", "anchored")),
         "nobody's",
     ]
+    beginnings = sorted({name[:length] for name in names for length in (1, 4, len(name) - 1)})
     return {
         "ls": [["ls"], ["ls", "--source", "secret"], *(["ls", "--status", s] for s in STATUSES)],
         **{
-            command: [[command, name] for name in names]
+            command: [[command, name] for name in (*names, *beginnings)]
             for command in ("show", "open", "why", "lineage")
         },
         "status": [["status"], ["status", "--check", "digest"]],
@@ -642,9 +643,10 @@ def _commands(world: World, engine: Path) -> dict[str, list[list[str]]]:
         "watch": [["watch", "--since", "0", "--limit", "1"]],
         "publish": [
             ["publish", str(engine / "labels.csv"), "--source", "docs", "--derived-from", name]
-            for name in names[:3]
-        ],
-        "verify": [["verify"], *(["verify", name] for name in names)],
+            for name in (*names[:3], *beginnings)
+        ]
+        + [["publish", str(engine / "labels.csv"), "--source", "docs", "--reuse"]] * 2,
+        "verify": [["verify"], *(["verify", name] for name in (*names, *beginnings))],
         "history": [["history"], ["history", "--limit", "2"]],
         "fsck": [["fsck"], ["fsck", "--deep"], ["fsck", "--repair"]],
         "vacuum": [["vacuum"], ["vacuum", "--older-than", "0"]],

@@ -107,6 +107,6 @@ def test_progress_without_a_terminal_is_silent():
     """Nothing is written to a stream that is no terminal, or to none."""
     out = io.StringIO()
     for stream in (out, None):
-        with terminal.progress("Working", stream) as step:
+        with terminal.progress("Working", stream, "rows") as step:
             step(1, 2)
     assert out.getvalue() == ""
