@@ -93,6 +93,7 @@ LAYERS = [
         "local",
         "memory",
         "objects",
+        "reconnecting",
         "patience",
         "ranges",
         "dialects",
