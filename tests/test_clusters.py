@@ -184,7 +184,7 @@ def test_staleness_all(remote, executor, check):
     """Parents are looked at by the workers, each once; the answer is that of this process."""
     stale = {"exists": [1], "sidecar": [1], "size": [0, 1], "digest": [0, 1]}
     store = remote.connect()
-    parents = [build(store) for _ in range(4)]
+    parents = [build_of(store, f"model{number}") for number in range(4)]
     anchors = [store.result_digest_anchor(name) for name in parents]
     for name, anchor in zip(parents, anchors, strict=True):
         build_on(store, name, anchor)
@@ -202,10 +202,15 @@ def test_staleness_all(remote, executor, check):
     assert seen == sorted(set(seen))
 
 
-def build_on(store, parent, anchor):
-    contract = CONTRACT | {"inputs": [*CONTRACT["inputs"], anchor]}
-    with store.build(*TABLE, **contract, derived_from=parent) as out:
+def build_of(store, model, *more, derived_from=None):
+    contract = CONTRACT | {"inputs": [*CONTRACT["inputs"], *more], "derived_from": derived_from}
+    with store.build("docs", "classification", "model", model, **contract) as out:
         out.write(DATA)
+    return out.table_name
+
+
+def build_on(store, parent, anchor):
+    return build_of(store, "next", anchor, derived_from=parent)
 
 
 def test_repair(remote, executor):
