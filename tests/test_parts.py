@@ -46,7 +46,8 @@ def answers(executor, function, given, **also):
 def lost(error=None):
     """Return a fate: every call fails by an error of the executor, or is cancelled."""
 
-    def fate(_, future):
+    def fate(number, future):
+        assert number < 10
         if error is None:
             assert future.cancel()
             future.set_running_or_notify_cancel()
@@ -163,7 +164,9 @@ def test_a_part_that_fails_in_the_worker_only(caplog):
         return True
 
     in_worker = []
-    assert answers(Losing(fate), function, [3]) == [3]
+    executor = Losing(fate)
+    assert answers(executor, function, [3]) == [3]
+    assert executor.calls == [3]
     assert "a part failed in a worker and is done here (OSError: no such bucket)" in caplog.text
 
 
