@@ -58,6 +58,7 @@ class Workers:
     def __init__(self, executor: Executor | None = None, *, threads: int = THREADS) -> None:
         self._executor = require_executor(executor)
         self._window = 2 * threads if executor is None else WINDOW
+        self._errands: set[_Errand[Any, Any]] = set()
         self.threads = ThreadPoolExecutor(threads)
         """The threads of this process, for work that should not leave it."""
 
@@ -70,6 +71,8 @@ class Workers:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        for errand in self._errands:  # a traceback keeps `run` from ending by itself
+            errand.cancel()
         self.threads.shutdown()
 
     def run(
@@ -88,6 +91,7 @@ class Workers:
         """
         waiting = enumerate(parts)
         errand = _Errand(self._executor, self.threads, function, doubt)
+        self._errands.add(errand)
         try:
             while True:
                 for number, part in islice(waiting, self._window - len(errand.pending)):
@@ -104,6 +108,7 @@ class Workers:
                 yield from ((task.number, answer) for answer in answers)
         finally:
             errand.cancel()
+            self._errands.discard(errand)
 
 
 def require_executor(executor: Executor | None) -> Executor | None:

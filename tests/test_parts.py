@@ -207,6 +207,24 @@ def test_who_stops_listening_cancels():
     assert all(future.cancelled() for future in futures[1:])
 
 
+def test_progress_that_raises_cancels():
+    """What was handed out is cancelled at once, though the traceback still holds everything."""
+    futures = []
+
+    def fate(number, future):
+        futures.append(future)
+        return number > 1
+
+    def interrupt(done, total):
+        assert (done, total) == (1, len(NUMBERS))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt) as caught, Workers(Losing(fate)) as workers:
+        in_order(workers.run(double, NUMBERS), len(NUMBERS), interrupt)
+    assert all(future.cancelled() for future in futures[1:])
+    assert caught.traceback
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(1)])
 def test_an_interrupt_of_a_worker(error):
     """Ctrl-C reaches the processes of a pool too: it is no lost part."""

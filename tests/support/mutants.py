@@ -1011,6 +1011,13 @@ WORKERS = (
         f"{_PARTS} -k stops_listening",
     ),
     _mutant(
+        "workers: nothing goes on for a caller who was interrupted",
+        "parts",
+        "a traceback keeps `run` from ending by itself\n            errand.cancel()\n",
+        "\n            pass\n",
+        f"{_PARTS} -k progress_that_raises",
+    ),
+    _mutant(
         "workers: a copy is where the caller looks",
         "copy_root",
         "        return isinstance(self._target, LocalStorage) and",
