@@ -21,6 +21,7 @@ from jammi_files.evidence import Resolvers
 from jammi_files.explain import MissExplanation, StaleExplanation
 from jammi_files.funnel import Funnel
 from jammi_files.materialization import MaterializationEnv, definition_hash
+from jammi_files.parts import Progress
 from jammi_files.reasons import Staleness
 from jammi_files.schema import InputAnchor, ResultTableRecord
 from jammi_files.search import VECTOR, Searcher, Vector
@@ -106,6 +107,7 @@ class Answers(Funnel):
         resolvers: Resolvers | None = None,
         check_bytes: CheckBytes = "exists",
         executor: Executor | None = None,
+        progress: Progress | None = None,
     ) -> pa.Table:
         """Judge the inputs of every visible ready table in one pass, oldest first.
 
@@ -114,12 +116,14 @@ class Answers(Funnel):
         ``unpinned``, ``explanation``. What an input passes on is one reason ``ancestor_stale`` with
         the input as ``source`` and as ``ancestor`` the result that has the cause. Storage is asked
         as `staleness` says, once per distinct parent and per result that would replace one, never
-        per table; in a bucket one listing of the root answers whether many are there. ``executor``
-        asks at once.
+        per table; in a bucket one listing of the root answers whether many are there. ``executor``,
+        any `concurrent.futures.Executor`, of a cluster too, looks at the parents at once;
+        `jammi_files.parts` says what is done again when it loses a worker. ``progress`` is called
+        with the number of parents looked at and the total.
 
         Raises:
             DependencyCycleError: a table is its own ancestor.
-            InvalidInputError: as `staleness`.
+            InvalidInputError: as `staleness`; or ``executor`` is not an executor.
         """
         return sweep.staleness_all(
             self.catalog.snapshot(),
@@ -127,6 +131,7 @@ class Answers(Funnel):
             resolvers=resolvers,
             check_bytes=check_bytes,
             executor=executor,
+            progress=progress,
         )
 
     def explain(

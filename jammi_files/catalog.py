@@ -186,13 +186,13 @@ class Catalog(Upkeep):
         if as_of is not None:
             version = find_version_at(self._shared.log, parse_instant(as_of))
         if version is None:
-            return CatalogSnapshot(self._head(), self._scope)
+            return CatalogSnapshot(self._head(), self._scope, self)
         number = require_count("version", version)
-        return CatalogSnapshot(self._shared.log.at(number), self._scope)
+        return CatalogSnapshot(self._shared.log.at(number), self._scope, self)
 
     def last_seen(self) -> CatalogSnapshot:
         """Return the newest version that this process has seen: asks nothing, may be behind."""
-        return CatalogSnapshot(self._shared.log.known, self._scope)
+        return CatalogSnapshot(self._shared.log.known, self._scope, self)
 
     def history(self, limit: int | None = None, *, since: int = 0) -> list[CommitInfo]:
         """Return the commits that changed visible rows, oldest first; admin sees every commit.

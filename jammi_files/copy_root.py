@@ -11,8 +11,8 @@ import functools
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
-from itertools import chain, islice
+from concurrent.futures import Executor
+from itertools import chain
 from typing import Any, NamedTuple
 
 from jammi_files import copy_versions, garbage, root_format
@@ -29,17 +29,14 @@ from jammi_files.errors import (
 )
 from jammi_files.local import LocalStorage
 from jammi_files.log import PREFIX, Log, key_of
+from jammi_files.parts import THREADS, Workers, require_executor
 from jammi_files.roots import open_storage
 from jammi_files.storage import Storage
 
 ROUNDS = 32
 """How often a source is looked at anew that deletes what is being copied."""
 
-_THREADS = 8
-_WINDOW = 64
-"""Jobs that are handed to an executor of the caller's at a time."""
-_BEAT = 0.1
-"""Seconds between two reports of progress."""
+_THREADS = THREADS
 
 
 class CopyProgress(NamedTuple):
@@ -114,8 +111,9 @@ def copy(  # noqa: PLR0913 - each says one thing of where and how
 
     ``verify`` checks data against its attestation on its way, reads segments back, and compares the
     contents of what an earlier call has left; without it sizes decide. ``foreign`` copies what no
-    row names, too. ``executor`` is any `concurrent.futures.Executor`, threads by default;
-    ``progress`` is called in this thread.
+    row names, too. ``executor`` is any `concurrent.futures.Executor`, of a cluster too, threads by
+    default; `jammi_files.parts` says what is done again when it loses a worker. ``progress`` is
+    called in this thread.
 
     Raises:
         StorageError: ``src`` holds no catalog, or a storage refused an operation.
@@ -123,7 +121,7 @@ def copy(  # noqa: PLR0913 - each says one thing of where and how
             nothing was written.
         ConflictError: something else was committed at ``dst``; or the source was changed faster
             than it could be copied.
-        InvalidInputError: one root lies in the other.
+        InvalidInputError: one root lies in the other; or ``executor`` is not an executor.
         FormatError: the newest version of the source is damaged.
         StateError: ``src`` is itself an unfinished copy.
     """
@@ -142,20 +140,21 @@ def copy_root(
     foreign: bool = False,
 ) -> CopyReport:
     """Copy what one storage holds to another; see `copy`."""
+    require_executor(executor)
     pair = Pair(pair.source.uncached(), pair.target.uncached(), pair.verify)
     _require_apart(pair.source, pair.target)
     found = root_format.read(pair.source)
     if found is None:
         raise StorageError(f"no catalog at '{pair.source.root}'")
-    with ThreadPoolExecutor(_THREADS) as threads:
-        workers = _Workers(executor, threads, progress)
-        return _Copy(pair, found.catalog_id, workers, foreign=foreign).run()
+    with Workers(executor, threads=_THREADS) as workers:
+        crew = _Crew(workers, pair.target, progress, tells=executor is None)
+        return _Copy(pair, found.catalog_id, crew, foreign=foreign).run()
 
 
 class _Copy:
     """One call of `copy`."""
 
-    def __init__(self, pair: Pair, catalog_id: str, workers: _Workers, *, foreign: bool) -> None:
+    def __init__(self, pair: Pair, catalog_id: str, workers: _Crew, *, foreign: bool) -> None:
         self._pair, self._catalog_id = pair, catalog_id
         self._workers, self._foreign = workers, foreign
         self._log = Log(pair.source, CatalogCodec(pair.source))
@@ -307,15 +306,15 @@ class _StoppedError(Exception):
     """The call that this job belongs to has failed or was interrupted."""
 
 
-class _Workers:
-    """Runs jobs on the caller's executor, else on ``threads``, and says how far they are."""
+class _Crew:
+    """Runs jobs and says how far they are; where threads do it, after every block."""
 
     def __init__(
-        self, executor: Executor | None, threads: Executor, progress: Progress | None
+        self, workers: Workers, target: Storage, progress: Progress | None, *, tells: bool
     ) -> None:
-        self.threads = threads
-        self._executor = executor
-        self._progress = progress
+        self.threads = workers.threads
+        self._workers, self._target = workers, target
+        self._progress, self._tells = progress, tells
         self._mutex = threading.Lock()
         self._is_stopped = False
         self._objects = self._bytes = self._total_objects = self._total_bytes = 0
@@ -327,28 +326,26 @@ class _Workers:
             self._total_bytes += size
 
     def run(self, function: Callable[..., Outcome], jobs: Iterable[Any]) -> Iterator[Outcome]:
-        """Yield the outcomes of jobs as they come; no more than a few wait at a time."""
-        executor = self._executor or self.threads
-        work = function if self._executor else functools.partial(function, tick=self._tick)
-        window = _WINDOW if self._executor else 2 * _THREADS
-        waiting = iter(jobs)
-        pending: set[Future[Outcome]] = set()
+        """Yield the outcomes of jobs as they come."""
+        work = functools.partial(function, tick=self._tick) if self._tells else function
         try:
-            while True:
-                some = islice(waiting, window - len(pending))
-                pending |= {executor.submit(work, job) for job in some}
-                if not pending:
-                    return
-                done, pending = wait(pending, timeout=_BEAT, return_when=FIRST_COMPLETED)
-                for outcome in [future.result() for future in done]:
-                    self._count(outcome)
-                    yield outcome
+            for _, outcome in self._workers.run(work, jobs, doubt=self._doubts, on_beat=self._say):
+                self._count(outcome)
+                yield outcome
                 self._say()
         except BaseException:
             self._is_stopped = True
-            for future in pending:
-                future.cancel()
             raise
+
+    def _doubts(self, outcome: Outcome) -> bool:
+        """Say whether a worker may not have seen the roots that this process sees.
+
+        Of another machine's directory it would say that the source is gone, and that it has written
+        what is not here.
+        """
+        if outcome.trouble is not None:
+            return True
+        return isinstance(self._target, LocalStorage) and self._target.size(outcome.key) is None
 
     def _tick(self, size: int) -> None:
         if self._is_stopped:
@@ -358,7 +355,7 @@ class _Workers:
 
     def _count(self, outcome: Outcome) -> None:
         self._objects += outcome.copied + outcome.present
-        if self._executor:
+        if not self._tells:
             self._tick(outcome.copied_bytes + outcome.present_bytes)
 
     def _say(self) -> None:

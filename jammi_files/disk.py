@@ -7,16 +7,16 @@ rows that were promoted without them, are answered for by their sidecars.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
-from typing import Any, Literal, NamedTuple, TypeAlias, get_args
+from typing import Literal, NamedTuple, TypeAlias, get_args
 
 from jammi_files.artifacts import Artifacts
 from jammi_files.errors import FormatError, InvalidInputError
 from jammi_files.known import Known
 from jammi_files.materialization import MaterializationManifest
+from jammi_files.parts import Progress, Workers
 from jammi_files.schema import ModelTask, ResultTableKind, ResultTableRecord
 from jammi_files.storage import READERS
 
@@ -35,6 +35,9 @@ OBJECTS_PER_ROW = 4
 
 NAMES_PER_REQUEST = 1000
 """Names that one request of a listing returns, on every object store."""
+
+PART = 16
+"""Results that an executor is given at a time, where a look at one is a request or two."""
 
 
 def parse_check(value: CheckBytes) -> Check | None:
@@ -60,6 +63,9 @@ class Found(NamedTuple):
     why: str = ""
 
 
+_Asked: TypeAlias = tuple[Known, bool | None]
+"""A result, and whether its data object is there, where that is known already."""
+
 _GONE = Found(None, "its row is ready, but its bytes are gone")
 
 
@@ -74,7 +80,13 @@ class Disk:
         self._present: dict[str, bool] = {}
         self._descriptors: dict[str, str | None] = {}
 
-    def look_at(self, wanted: Sequence[Known], among: int, executor: Executor | None) -> None:
+    def look_at(
+        self,
+        wanted: Sequence[Known],
+        among: int,
+        executor: Executor | None = None,
+        progress: Progress | None = None,
+    ) -> None:
         """Look at several results of a catalog of ``among`` rows, all at once on an executor.
 
         In a bucket one listing of the root answers for all that lie there, where that takes fewer
@@ -83,7 +95,7 @@ class Disk:
         if self._names is None and self._should_list(len(wanted), among):
             objects = self._artifacts.storage.list_objects("")
             self._names = frozenset(each.name for each in objects)
-        asked = []
+        asked: list[_Asked] = []
         for known in wanted:
             is_there = self._is_listed(known)
             if is_there is False:
@@ -91,16 +103,21 @@ class Disk:
             elif is_there and self._check == "exists" and known.artifact_digest is not None:
                 self._found[known.table_name] = Found(known.artifact_digest)
             else:
-                asked.append(known)
-        look_at = partial(look, self._artifacts, self._check)
-        with self._side_by_side(executor, len(asked)) as run:
-            found = run(look_at, asked, map(self._is_listed, asked))
-            self._found.update(zip((known.table_name for known in asked), found, strict=True))
+                asked.append((known, is_there))
+        total = len(wanted)
+        done = total - len(asked)
+        if done and progress is not None:
+            progress(done, total)
+        for known, found in self._ask(asked, executor):
+            self._found[known.table_name] = found
+            done += 1
+            if progress is not None:
+                progress(done, total)
 
     def find(self, known: Known) -> Found:
         """Return what there is of a result."""
         if known.table_name not in self._found:
-            self.look_at([known], 0, None)
+            self.look_at([known], 0)
         return self._found[known.table_name]
 
     def is_usable(self, known: Known) -> bool:
@@ -140,19 +157,37 @@ class Disk:
             return False
         return wanted > 1 + among * OBJECTS_PER_ROW // NAMES_PER_REQUEST
 
-    @contextlib.contextmanager
-    def _side_by_side(self, executor: Executor | None, calls: int) -> Iterator[Callable[..., Any]]:
+    def _ask(
+        self, asked: Sequence[_Asked], executor: Executor | None
+    ) -> Iterator[tuple[Known, Found]]:
+        """Yield what there is of each, in any order."""
+        look_at = partial(look_each, self._artifacts, self._check)
         if executor is not None:
-            yield partial(executor.map, chunksize=64)
-        elif calls < 2 or self._artifacts.storage.is_locked:
-            yield map
+            size = 1 if self._check == "digest" else PART  # where all is read, each is much
+            some = [asked[start : start + size] for start in range(0, len(asked), size)]
+            with Workers(executor) as workers:
+                for number, answers in workers.run(look_at, some, doubt=_is_any_gone):
+                    yield from zip((known for known, _ in some[number]), answers, strict=True)
+        elif len(asked) < 2 or self._artifacts.storage.is_locked:
+            yield from ((each[0], look(self._artifacts, self._check, *each)) for each in asked)
         else:
-            with ThreadPoolExecutor(min(READERS, calls)) as threads:
-                yield threads.map
+            with ThreadPoolExecutor(min(READERS, len(asked))) as threads:
+                singly = threads.map(look_at, ([each] for each in asked))
+                for (known, _), (found,) in zip(asked, singly, strict=True):
+                    yield known, found
 
 
-def look(artifacts: Artifacts, check: Check, known: Known, is_there: bool | None) -> Found:  # noqa: FBT001 - mapped over
-    """Look at a result on disk; ``is_there`` if that is known. For executors of processes too.
+def look_each(artifacts: Artifacts, check: Check, asked: Sequence[_Asked]) -> list[Found]:
+    """Look at several results, for executors of processes too."""
+    return [look(artifacts, check, known, is_there) for known, is_there in asked]
+
+
+def _is_any_gone(found: Sequence[Found]) -> bool:
+    return any(each.digest is None for each in found)
+
+
+def look(artifacts: Artifacts, check: Check, known: Known, is_there: bool | None) -> Found:  # noqa: FBT001 - half of an `_Asked`
+    """Look at a result on disk; ``is_there`` if that is known.
 
     A damaged sidecar is no better than none: then the bytes are digested (`B215`).
     """

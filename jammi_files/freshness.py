@@ -57,7 +57,7 @@ def staleness(  # noqa: PLR0913 - what to ask, and what is asked
         first.append(DefinitionChanged(me.definition_hash, str(current_definition)))
     family = _Family(rows, me)
     if disk is not None:
-        disk.look_at(family.ancestors, len(rows), None)
+        disk.look_at(family.ancestors, len(rows))
     judged = evidence.judge_all([me, *family.ancestors])
     above = [(known, judged[known.table_name]) for known in family.ancestors]
     own = judged[me.table_name]

@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Executor
 from enum import StrEnum
 from itertools import pairwise
 
-from jammi_files import garbage, lease, naming
+from jammi_files import garbage, lease, naming, parts
 from jammi_files.artifacts import Artifacts, disagreement
 from jammi_files.catalog import Catalog
 from jammi_files.draft import SEGMENTS
 from jammi_files.errors import FormatError, JammiFilesError, VersionNotFoundError
 from jammi_files.log import PREFIX, key_of
+from jammi_files.parts import Progress, Workers
 from jammi_files.reads import CatalogSnapshot
 from jammi_files.retention import Retention
 from jammi_files.schema import ResultTableRecord, ResultTableStatus, find_damage
@@ -104,19 +107,38 @@ class Finding:
         return self.kind.severity
 
 
-def fsck(catalog: Catalog, *, deep: bool = False) -> list[Finding]:
+def fsck(
+    catalog: Catalog,
+    *,
+    deep: bool = False,
+    executor: Executor | None = None,
+    progress: Progress | None = None,
+) -> list[Finding]:
     """Check everything that the handle's scope sees; admin also checks the catalog's own objects.
 
     ``deep`` digests every data object; otherwise existence and sidecars are checked. A live build
-    is no finding.
+    is no finding. ``executor`` is any `concurrent.futures.Executor`, of a cluster too, threads by
+    default: it checks the ready results, and `jammi_files.parts` says what is done again when it
+    loses a worker. ``progress`` is called with the number of those checked and the total.
+
+    Raises:
+        InvalidInputError: ``executor`` is not an executor.
     """
+    parts.require_executor(executor)
     storage = catalog.storage.uncached()
     if storage is not catalog.storage:  # what is lost there may still be kept here
         catalog = Catalog(storage, scope=catalog.scope)
     findings: list[Finding] = []
     is_readable = True
     try:
-        findings += _check_rows(catalog, catalog.snapshot(), deep=deep)
+        snapshot = catalog.snapshot()
+        findings += _check_damage(snapshot)
+        ready = snapshot.list_result_tables_by_status(ResultTableStatus.READY)
+        check = functools.partial(check_ready, Artifacts(storage), deep)
+        with Workers(executor) as workers:
+            checked = parts.in_order(workers.run(check, ready, doubt=bool), len(ready), progress)
+        of_ready = dict(zip((each.table_name for each in ready), checked, strict=True))
+        findings += _check_rows(catalog, snapshot, of_ready)
     except FormatError as error:
         is_readable = False
         if not catalog.scope.admin:  # else its object is found below
@@ -129,11 +151,15 @@ def fsck(catalog: Catalog, *, deep: bool = False) -> list[Finding]:
     return findings
 
 
-def _check_rows(catalog: Catalog, snapshot: CatalogSnapshot, *, deep: bool) -> Iterator[Finding]:
-    artifacts = Artifacts(catalog.storage)
+def _check_damage(snapshot: CatalogSnapshot) -> Iterator[Finding]:
     for record in snapshot.damaged():
         damage, repair = str(find_damage(record)), "upgrade the library, or delete the table"
         yield Finding(Kind.DAMAGED_ROW, record.table_name, damage, Remedy.UPGRADE, repair)
+
+
+def _check_rows(
+    catalog: Catalog, snapshot: CatalogSnapshot, of_ready: Mapping[str, list[Finding]]
+) -> Iterator[Finding]:
     for status in ResultTableStatus:
         for record in snapshot.list_result_tables_by_status(status):
             parent = record.derived_from
@@ -144,7 +170,7 @@ def _check_rows(catalog: Catalog, snapshot: CatalogSnapshot, *, deep: bool) -> I
             if status is ResultTableStatus.BUILDING:
                 yield from _check_building(catalog, record)
             elif status is ResultTableStatus.READY:
-                yield from _check_ready(artifacts, record, deep=deep)
+                yield from of_ready[record.table_name]
 
 
 def _check_building(catalog: Catalog, record: ResultTableRecord) -> Iterator[Finding]:
@@ -157,6 +183,11 @@ def _check_building(catalog: Catalog, record: ResultTableRecord) -> Iterator[Fin
     if death is not None:
         name, detail = record.table_name, f"building, but {death}"
         yield Finding(Kind.DEAD_BUILD, name, detail, Remedy.RECOVER, "run recover")
+
+
+def check_ready(artifacts: Artifacts, deep: bool, record: ResultTableRecord) -> list[Finding]:  # noqa: FBT001 - handed to an executor
+    """Check what a ready row promises, wherever this is called."""
+    return [*_check_ready(artifacts, record, deep=deep)]
 
 
 def _check_ready(

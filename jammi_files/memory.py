@@ -7,10 +7,13 @@ import datetime as dt
 import errno
 import io
 import threading
+import uuid
+from collections.abc import Callable
 from typing import Any, BinaryIO
 
 import fsspec
 
+from jammi_files.errors import StorageError
 from jammi_files.storage import (
     ObjectInfo,
     ObjectWriter,
@@ -19,6 +22,9 @@ from jammi_files.storage import (
     finished_writer,
     require_key,
 )
+
+_PROCESS = uuid.uuid4().hex
+"""This process, and its forked children, which begin with a copy of its memory."""
 
 
 class MemoryStorage(Storage):
@@ -31,8 +37,8 @@ class MemoryStorage(Storage):
         self._fs, self._base = fsspec.url_to_fs(self.root)
         self._writers = ThreadLock(self.root)
 
-    def __reduce__(self) -> tuple[type[MemoryStorage], tuple[str]]:
-        return MemoryStorage, (self.root,)
+    def __reduce__(self) -> tuple[Callable[..., MemoryStorage], tuple[str, str]]:
+        return _reopen, (self.root, _PROCESS)
 
     def read(self, key: str) -> bytes:
         path = self._path(key)
@@ -123,3 +129,14 @@ class _BufferedWriter(ObjectWriter):
 
     def abort(self) -> None:
         self._buffer = None
+
+
+def _reopen(root: str, process: str) -> MemoryStorage:
+    """Unpickle: in another process there would be nothing, which is no answer.
+
+    Raises:
+        StorageError: this is another process.
+    """
+    if process != _PROCESS:
+        raise StorageError(f"'{root}' is in the memory of another process; use a directory")
+    return MemoryStorage(root)

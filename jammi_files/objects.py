@@ -27,6 +27,7 @@ from jammi_files.errors import StorageError
 from jammi_files.outcomes import Outcome, answer_of, classify, is_denied, is_without_bucket
 from jammi_files.patience import Patience
 from jammi_files.ranges import RangeFiles, open_ranges
+from jammi_files.reconnecting import reconnect
 from jammi_files.retired import mark_of, without_mark
 from jammi_files.storage import (
     AmbiguousError,
@@ -63,8 +64,8 @@ class ObjectStorage(Storage):
         self.forget()
         _STORAGES.add(self)
 
-    def __reduce__(self) -> tuple[type[ObjectStorage], tuple[str, Dialect, dict[str, Any]]]:
-        return type(self), (self.root, self._dialect, self._options)
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return reconnect, (type(self), self.root, self._dialect, self._options)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.root}>"

@@ -8,7 +8,8 @@ from __future__ import annotations
 import abc
 import datetime as dt
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -225,12 +226,23 @@ class Reads(abc.ABC):
         return record
 
 
+class Pinning(Protocol):
+    """The catalog that a snapshot is of, which can make it again elsewhere."""
+
+    def snapshot(self, version: int) -> CatalogSnapshot:
+        """Return the catalog pinned at a version."""
+
+
 class CatalogSnapshot(Reads):
     """The catalog at one version, for one scope: reads repeat while others commit (`B281`)."""
 
-    def __init__(self, snapshot: Snapshot, scope: Scope) -> None:
+    def __init__(self, snapshot: Snapshot, scope: Scope, origin: Pinning) -> None:
         self._snapshot = snapshot
         self._scope = scope
+        self._origin = origin
+
+    def __reduce__(self) -> tuple[Callable[..., CatalogSnapshot], tuple[Pinning, int]]:
+        return _pin, (self._origin, self.version)
 
     def _seen(self) -> tuple[Snapshot, Scope]:
         return self._snapshot, self._scope
@@ -248,6 +260,10 @@ class CatalogSnapshot(Reads):
 
     def __repr__(self) -> str:
         return f"<CatalogSnapshot version={self.version}>"
+
+
+def _pin(origin: Pinning, version: int) -> CatalogSnapshot:
+    return origin.snapshot(version)
 
 
 def _admitted(rows: Iterable[Row], scope: Scope) -> Iterator[ResultTableRecord]:

@@ -7,16 +7,17 @@ to what can be read, in a version of its own that says so, never silently (FORMA
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import uuid
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor, as_completed
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
 from enum import StrEnum
 from typing import Any, Literal
 
 import orjson
 
-from jammi_files import garbage, recovery, root_format
+from jammi_files import garbage, parts, recovery, root_format
 from jammi_files.catalog import Catalog
 from jammi_files.draft import CatalogCodec, Draft
 from jammi_files.errors import (
@@ -28,9 +29,9 @@ from jammi_files.errors import (
     UnsupportedVersionError,
 )
 from jammi_files.fsck import Finding, Kind, Severity, fsck
-from jammi_files.garbage import Stem
 from jammi_files.jammi_db import CATALOG as JAMMI_CATALOG
 from jammi_files.log import key_of
+from jammi_files.parts import Progress, Workers
 from jammi_files.rebuild import Rebuilt, rebuild
 from jammi_files.roots import open_storage
 from jammi_files.salvage import Salvage, salvage
@@ -107,7 +108,7 @@ def repair(  # noqa: PLR0913 - one keyword per choice
     accept_loss: bool = False,
     storage_options: Mapping[str, Any] | None = None,
     executor: Executor | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> RepairReport:
     """Mend a root, or with ``dry_run`` say how.
 
@@ -121,12 +122,12 @@ def repair(  # noqa: PLR0913 - one keyword per choice
     it does not (imported files, other writers), ``owner`` must say it: a tenant, or ``"global"``.
     It is never guessed, as a wrong guess would show a tenant's results to others.
 
-    Every result is digested once, by ``executor``, threads by default; ``progress`` is called with
-    the number of results read and the total.
+    Every result is digested once, by ``executor`` (any, as `jammi_files.parts` says), threads by
+    default; ``progress`` is called with the number of results read and the total.
 
     Raises:
         InvalidInputError: results without a known owner, and no ``owner``: nothing was written. Or
-            a directory of jammi-db: import it.
+            a directory of jammi-db: import it. Or ``executor`` is none.
         StateError: the newest version is damaged, and ``accept_loss`` is False: nothing was
             written. Or the root is an unfinished copy.
         UnsupportedVersionError: a newer library wrote the catalog.
@@ -134,14 +135,15 @@ def repair(  # noqa: PLR0913 - one keyword per choice
         StorageError: there is neither a catalog nor a result to make one from.
         ConflictError: another process committed meanwhile: look again.
     """
+    parts.require_executor(executor)
     storage = root if isinstance(root, Storage) else _open(root, storage_options)
     whose = None if owner is None else GLOBAL if owner == GLOBAL else TenantId(owner)
     actions = list(_check_format(storage))
     found = salvage(storage)
     version = None
     if not found.is_whole or not found.newest:
-        with ThreadPoolExecutor() as threads:
-            rebuilding = _rebuild(storage, found, whose, executor or threads, progress)
+        with Workers(executor) as workers:
+            rebuilding = _rebuild(storage, found, whose, workers, progress)
         if not (found.newest or rebuilding.actions) and storage.size(root_format.KEY) is None:
             raise StorageError(f"no catalog at '{storage.root}', and no results to make one from")
         actions += [*_fall_back(found), *rebuilding.actions]
@@ -206,14 +208,16 @@ def _rebuild(
     storage: Storage,
     found: Salvage,
     owner: str | None,
-    executor: Executor,
-    progress: Callable[[int, int], None] | None,
+    workers: Workers,
+    progress: Progress | None,
 ) -> _Rebuilding:
     known = found.stems
-    listing = garbage.take_listing(storage, executor)
+    listing = garbage.take_listing(storage, workers.threads)
     stems = [stem for stem in listing.stems if stem.name not in known]
     result = _Rebuilding([], [], [])
-    for stem, rebuilt in _read_all(storage, stems, executor, progress):
+    answers = workers.run(functools.partial(rebuild, storage), stems, doubt=_is_unsound)
+    found_of_all = parts.in_order(answers, len(stems), progress)
+    for stem, rebuilt in zip(stems, found_of_all, strict=True):
         if isinstance(rebuilt, str):
             if garbage.is_own(storage, stem):
                 result.actions.append(RepairAction(RepairStep.LEAVE, stem.name, rebuilt))
@@ -236,18 +240,8 @@ def _with_parent(record: ResultTableRecord, names: Collection[str]) -> ResultTab
     return record if is_there else dataclasses.replace(record, derived_from=None)
 
 
-def _read_all(
-    storage: Storage,
-    stems: Sequence[Stem],
-    executor: Executor,
-    progress: Callable[[int, int], None] | None,
-) -> Iterator[tuple[Stem, Rebuilt | str]]:
-    futures = {executor.submit(rebuild, storage, stem): stem for stem in stems}
-    for number, _ in enumerate(as_completed(futures), 1):
-        if progress is not None:
-            progress(number, len(stems))
-    for future, stem in futures.items():
-        yield stem, future.result()
+def _is_unsound(rebuilt: Rebuilt | str) -> bool:
+    return isinstance(rebuilt, str) or rebuilt.problem is not None
 
 
 def _adoption(rebuilt: Rebuilt, owner: str | None) -> RepairAction:

@@ -259,7 +259,7 @@ class Reuse(Answers):
         deadline, pause = manner.deadline(), FIRST_PAUSE
         while True:
             # Always the newest version: a handle's max_staleness would only prolong the wait.
-            seen = CatalogSnapshot(self.catalog.log.head(), self.catalog.scope)
+            seen = CatalogSnapshot(self.catalog.log.head(), self.catalog.scope, self.catalog)
             match = job.find(seen, self._artifacts, manner.verify)
             if match is not None:
                 return Obtained(match, CacheOutcome.reused(match.table_name))

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import functools
 import logging
 import os
 import uuid
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor, as_completed
+from collections.abc import Iterable, Mapping
+from concurrent.futures import Executor
 from typing import Any
 
 import pyarrow.compute as pc
 
-from jammi_files import drawing, exports, lineage, recovery
+from jammi_files import drawing, exports, lineage, parts, recovery
+from jammi_files.artifacts import Artifacts
 from jammi_files.catalog import Catalog
 from jammi_files.descriptors import Descriptor
 from jammi_files.drawing import Lineage
-from jammi_files.errors import JammiFilesError
+from jammi_files.errors import JammiFilesError, TableNotFoundError
 from jammi_files.lineage import LineageEdge
 from jammi_files.materialization import MaterializationManifest, Verdict
+from jammi_files.parts import Progress, Workers
 from jammi_files.recompute import Recompute
 from jammi_files.schema import ResultTableRecord
 from jammi_files.storage import Durability
@@ -91,18 +94,33 @@ class ResultStore(Recompute):
     def verify_all(
         self,
         executor: Executor | None = None,
-        progress: Callable[[int, int], None] | None = None,
+        progress: Progress | None = None,
     ) -> list[Verification]:
-        """Verify every visible ready table, oldest first (`B230`).
+        """Verify every visible ready table, oldest first, each once (`B230`).
 
-        ``executor`` is any `concurrent.futures.Executor`, threads by default; ``progress`` is
-        called with the number done and the total.
+        ``executor`` is any `concurrent.futures.Executor`, of a cluster too, threads by default;
+        `jammi_files.parts` says what is done again when it loses a worker. ``progress`` is called
+        with the number done and the total. A table that is deleted meanwhile is answered for by the
+        error that says so.
+
+        Raises:
+            InvalidInputError: ``executor`` is not an executor.
         """
-        names = [r.table_name for r in self.catalog.list_result_tables_by_status("ready")]
-        if executor is None:
-            with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
-                return self._verify_on(threads, names, progress)
-        return self._verify_on(executor, names, progress)
+        records = self.catalog.list_result_tables_by_status("ready")
+        verify = functools.partial(_verify, Artifacts(self.storage.uncached()))
+        with Workers(executor) as workers:
+            answers = workers.run(verify, records, doubt=_is_bad)
+            found = parts.in_order(answers, len(records), progress)
+        if all(verification.ok for verification in found):
+            return found
+        ready = self.catalog.list_result_tables_by_status("ready")
+        now = {record.table_name: record for record in ready}
+        return [
+            verify_one(self, record.table_name)
+            if _is_bad(verification) and now.get(record.table_name) != record
+            else verification
+            for record, verification in zip(records, found, strict=True)
+        ]
 
     def recover(self, dry_run: bool = False, reap: bool = False) -> recovery.RecoveryReport:  # noqa: FBT001, FBT002 - the published signature
         """End every dead build in one terminal state and report each step (`B246` to `B266`).
@@ -116,6 +134,26 @@ class ResultStore(Recompute):
     def url(self, table_name: str) -> str:
         """Return where any program finds the table's data object."""
         return self._artifacts.url(self._record(table_name).parquet_path)
+
+    def urls(self, table_names: Iterable[str] | None = None) -> dict[str, str]:
+        """Return where any program finds the data objects of these tables, by name.
+
+        Without names those of every visible ready table, oldest first. The catalog is asked once.
+
+        Raises:
+            TableNotFoundError: no visible row has one of the names.
+        """
+        now = self.catalog.snapshot()
+        if table_names is None:
+            ready = now.list_result_tables_by_status("ready")
+            return {each.table_name: self._artifacts.url(each.parquet_path) for each in ready}
+        found = {name: now.get_result_table(name) for name in table_names}
+        urls = {}
+        for name, record in found.items():
+            if record is None:
+                raise TableNotFoundError.named(name)
+            urls[name] = self._artifacts.url(record.parquet_path)
+        return urls
 
     def derives_from(self, source: str) -> list[LineageEdge]:
         """Return the edges from ``source`` to each visible ready result made from it (`B131`).
@@ -225,20 +263,6 @@ class ResultStore(Recompute):
                 _log.warning("could not remove the data of %s: %s", record.table_name, error)
         return records
 
-    def _verify_on(
-        self,
-        executor: Executor,
-        names: Sequence[str],
-        progress: Callable[[int, int], None] | None,
-    ) -> list[Verification]:
-        waiting = {executor.submit(verify_one, self, name): name for name in names}
-        found: dict[str, Verification] = {}
-        for future in as_completed(waiting):
-            found[waiting[future]] = future.result()
-            if progress is not None:
-                progress(len(found), len(names))
-        return [found[name] for name in names]
-
 
 def verify_one(store: ResultStore, table_name: str) -> Verification:
     """Verify one table for `ResultStore.verify_all`; an error is part of the answer."""
@@ -246,6 +270,18 @@ def verify_one(store: ResultStore, table_name: str) -> Verification:
         return Verification(table_name, store.verify_materialization(table_name))
     except JammiFilesError as error:
         return Verification(table_name, None, str(error))
+
+
+def _verify(artifacts: Artifacts, record: ResultTableRecord) -> Verification:
+    """Verify a row that is known already: a worker need not open the catalog."""
+    try:
+        return Verification(record.table_name, artifacts.verify(record, None))
+    except JammiFilesError as error:
+        return Verification(record.table_name, None, str(error))
+
+
+def _is_bad(verification: Verification) -> bool:
+    return not verification.ok
 
 
 def connect(  # noqa: PLR0913 - each says one thing of where and how

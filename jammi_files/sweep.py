@@ -17,6 +17,7 @@ from jammi_files.disk import CheckBytes, Disk, parse_check
 from jammi_files.evidence import Evidence, Judged, Resolvers
 from jammi_files.known import Known
 from jammi_files.known_rows import Everything
+from jammi_files.parts import Progress, require_executor
 from jammi_files.reads import Reads
 from jammi_files.reasons import MOST_CAUSES, InputReason, OpenInput, Unattested
 
@@ -46,21 +47,23 @@ _Answer = tuple[str, list[_Reason], list[str], str | None]
 """The columns after ``table_name``."""
 
 
-def staleness_all(
+def staleness_all(  # noqa: PLR0913 - what to ask, whom, and who does it
     reads: Reads,
     artifacts: Artifacts,
     *,
     resolvers: Resolvers | None = None,
     check_bytes: CheckBytes = "exists",
     executor: Executor | None = None,
+    progress: Progress | None = None,
 ) -> pa.Table:
     """Judge every ready result; see `ResultStore.staleness_all`."""
     check = parse_check(check_bytes)
+    require_executor(executor)
     rows = Everything(reads)
-    disk = None if check is None else Disk(artifacts, check)
+    disk = None if check is None else Disk(Artifacts(artifacts.storage.uncached()), check)
     evidence = Evidence(rows, resolvers, disk)
     if disk is not None:
-        disk.look_at(rows.used, len(rows), executor)
+        disk.look_at(rows.used, len(rows), executor, progress)
     answers = _Answers(rows, evidence.judge_all(rows.ready))
     return _table([known.table_name for known in rows.ready], list(map(answers.about, rows.ready)))
 

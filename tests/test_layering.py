@@ -94,6 +94,7 @@ LAYERS = [
         "local",
         "memory",
         "objects",
+        "reconnecting",
         "patience",
         "ranges",
         "dialects",
@@ -105,7 +106,7 @@ LAYERS = [
     ("retarget", "naming", "vectors", "reasons", "file_versions", "table_versions"),
     ("materialization", "descriptors", "descriptor_parts", "described", "strict_json"),
     ("scope", "producer", "schema", "cells", "timestamps", "validation"),
-    ("extras", "data_files", "terminal", "parquet_tree", "thrift"),
+    ("extras", "data_files", "terminal", "parquet_tree", "thrift", "parts"),
     ("errors",),
 ]
 """From the top down: a module may import only those that come after it."""

@@ -38,6 +38,8 @@ _STORAGE = "tests/test_storage.py"
 _OPERATIONS = "tests/test_operations.py"
 _WORLDS = "tests/test_tenants.py"
 _HOSTILE = "tests/test_hostile.py"
+_PARTS = "tests/test_parts.py"
+_CLUSTERS = "tests/test_clusters.py"
 
 LOCAL = (
     _mutant(
@@ -950,6 +952,108 @@ HOSTILE = (
     ),
 )
 
+WORKERS = (
+    _mutant(
+        "workers: a part that was lost is done again",
+        "parts",
+        "        self.begin(task)\n",
+        "",
+        f"{_PARTS} -k lost_each_time",
+    ),
+    _mutant(
+        "workers: after a few attempts this process does it",
+        "parts",
+        " and task.attempts < ATTEMPTS:",
+        ":",
+        f"{_PARTS} -k lost_each_time",
+    ),
+    _mutant(
+        "workers: what failed in a worker is done by this process",
+        "parts",
+        "            task.is_ours = True\n        self.begin(task)",
+        "        self.begin(task)",
+        f"{_PARTS} -k in_the_worker_only",
+    ),
+    _mutant(
+        "workers: an executor that takes nothing is not asked again",
+        "parts",
+        "                self._executor = None\n",
+        "                raise\n",
+        f"{_PARTS} -k takes_nothing",
+    ),
+    _mutant(
+        "workers: what a worker says is wrong is looked at here",
+        "parts",
+        "if is_done and not (self._doubt is not None and self._doubt(answer)):",
+        "if is_done:",
+        f"{_PARTS} -k doubtful",
+        f"{_CLUSTERS} -k do_not_see",
+    ),
+    _mutant(
+        "workers: an error is not sent back",
+        "parts",
+        '        return False, f"{type(error).__name__}: {error}"',
+        "        raise",
+        f"{_PARTS} -k in_the_worker_only",
+    ),
+    _mutant(
+        "workers: an interrupt is no lost part",
+        "parts",
+        "        except (KeyboardInterrupt, SystemExit):\n            raise\n",
+        "",
+        f"{_PARTS} -k interrupt",
+    ),
+    _mutant(
+        "workers: nothing goes on for a caller who has gone",
+        "parts",
+        "            future.cancel()\n",
+        "            pass\n",
+        f"{_PARTS} -k stops_listening",
+    ),
+    _mutant(
+        "workers: nothing goes on for a caller who was interrupted",
+        "parts",
+        "a traceback keeps `run` from ending by itself\n            errand.cancel()\n",
+        "\n            pass\n",
+        f"{_PARTS} -k progress_that_raises",
+    ),
+    _mutant(
+        "workers: a copy is where the caller looks",
+        "copy_root",
+        "        return isinstance(self._target, LocalStorage) and",
+        "        return False and",
+        f"{_CLUSTERS} -k write_elsewhere",
+    ),
+    _mutant(
+        "workers: a verdict is on what is still there",
+        "store",
+        "now.get(record.table_name) != record",
+        "False",
+        f"{_CLUSTERS} -k deleted_meanwhile",
+    ),
+    _mutant(
+        "workers: a root in memory stays in its process",
+        "memory",
+        "    if process != _PROCESS:\n",
+        "    if False:\n",
+        f"{_CLUSTERS} -k in_memory",
+    ),
+    _mutant(
+        "workers: a process connects once",
+        "reconnecting",
+        "    if found is None:\n",
+        "    if True:\n",
+        f"{_CLUSTERS} -k connects_once",
+    ),
+    _mutant(
+        "workers: few connections are kept",
+        "reconnecting",
+        "            _storages.pop(old, None)\n",
+        "            pass\n",
+        f"{_CLUSTERS} -k few_connections",
+    ),
+)
+
 MUTANTS = (
     *LOCAL,
     *SYNCS,
@@ -962,4 +1066,5 @@ MUTANTS = (
     *BUCKETS,
     *QUERIES,
     *HOSTILE,
+    *WORKERS,
 )
