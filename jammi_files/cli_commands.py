@@ -88,7 +88,9 @@ def run_fsck(args: argparse.Namespace) -> Answer:
         return _repair(args)
     if args.dry_run or args.accept_loss or args.owner is not None:
         raise InvalidInputError("--dry-run, --owner and --accept-loss belong to --repair")
-    findings = fsck(open_store(args, whole=True).catalog, deep=args.deep)
+    catalog = open_store(args, whole=True).catalog
+    with terminal.progress("Checking", sys.stderr, "results") as step:
+        findings = fsck(catalog, deep=args.deep, progress=step)
     ok = not any(finding.severity is Severity.ERROR for finding in findings)
     document = {"ok": ok, "deep": args.deep, "findings": [views.finding(each) for each in findings]}
     return Answer(document | {"repair": None}, views.findings(findings), 0 if ok else 1)

@@ -21,6 +21,7 @@ RUN_ELSEWHERE = {
     "python datasets": "test_pipelines.py",
     "python pytest-benchmark": "test_pipelines.py",
     "python otel": "test_tracing.py",
+    "python ray": "test_clusters.py",
 }
 """Fences whose program needs surroundings of its own, and the test file that runs them."""
 WRITTEN_APART = {"clusters.md", "pipelines.md", "observability.md", "signing.md"}
