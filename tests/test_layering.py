@@ -65,7 +65,17 @@ LAYERS = [
     ("build", "embeddings", "writer", "origin", "artifacts"),
     ("catalog", "transaction", "upkeep", "operations"),
     ("vacuum", "reach", "garbage", "history", "bulk", "rules", "reads"),
-    ("draft", "snapshot", "segment", "indexes", "manifest", "retention", "row_pages", "rows"),
+    (
+        "draft",
+        "snapshot",
+        "segment",
+        "indexes",
+        "manifest",
+        "segment_file",
+        "retention",
+        "row_pages",
+        "rows",
+    ),
     (
         "log",
         "codec",
@@ -90,7 +100,15 @@ LAYERS = [
     ("retarget", "naming", "vectors", "reasons", "file_versions", "table_versions"),
     ("materialization", "descriptors", "descriptor_parts", "described", "strict_json"),
     ("scope", "schema", "cells", "timestamps", "validation"),
-    ("extras", "data_files", "terminal", "parquet_tree", "thrift"),
+    (
+        "extras",
+        "data_files",
+        "terminal",
+        "parquet_claims",
+        "parquet_footer",
+        "parquet_tree",
+        "thrift",
+    ),
     ("errors",),
 ]
 """From the top down: a module may import only those that come after it."""
