@@ -65,6 +65,8 @@ DEEPEST = 16
 NUMBER = rb"[\x80-\xff]{0,9}[\x00-\x7f]"
 """What an integer matches; `integer` decodes it."""
 
+_TOO_DEEP = f"its Thrift is nested more than {DEEPEST} deep"
+
 Fields: TypeAlias = dict[int, Any]
 """A struct that was read: by field id an int, a bool, bytes, a list, or another struct."""
 
@@ -99,8 +101,8 @@ def read_list(data: bytes, at: int) -> tuple[list[Any], int]:
 
 
 def _struct(data: bytes, at: int, deepest: int, last: int = 0) -> tuple[Fields, int]:
-    if not deepest:
-        raise ValueError(f"structs are nested more than {DEEPEST} deep")
+    if deepest <= 0:
+        raise ValueError(_TOO_DEEP)
     fields: Fields = {}
     while True:
         head = data[at]
@@ -145,6 +147,8 @@ def _value(data: bytes, at: int, kind: int, deepest: int) -> tuple[Any, int]:
 
 
 def _list(data: bytes, at: int, deepest: int) -> tuple[list[Any], int]:
+    if deepest <= 0:
+        raise ValueError(_TOO_DEEP)
     count, kind, at = _list_head(data, at)
     items = []
     for _ in range(count):

@@ -942,6 +942,75 @@ HOSTILE = (
     ),
 )
 
+_BOMBS = "tests/test_bombs.py"
+
+BOMBS = (
+    _mutant(
+        "bombs: memory is bounded before Arrow sees the bytes",
+        "parquet_footer",
+        "    if memory > most:\n",
+        "    if False:\n",
+        f"{_BOMBS} -k 'lies or many_groups'",
+        fast=True,
+    ),
+    _mutant(
+        "bombs: a dictionary counts for each of its values",
+        "parquet_claims",
+        "            memory += count * longest\n",
+        "            pass\n",
+        f"{_BOMBS}::test_a_dictionary_counts_for_each_value",
+    ),
+    _mutant(
+        "bombs: encodings without a bound are refused",
+        "parquet_claims",
+        "        if encoding not in _BOUNDED:\n",
+        "        if False:\n",
+        f"{_BOMBS} -k 'lies or bombs_of_arrow'",
+    ),
+    _mutant(
+        "bombs: pages hold what the footer says",
+        "parquet_claims",
+        "    if values != chunk.values:\n",
+        "    if False:\n",
+        f"{_BOMBS}::test_lies",
+    ),
+    _mutant(
+        "bombs: rows of a row group are bounded",
+        "parquet_footer",
+        "    if rows > MOST_GROUP_ROWS:\n",
+        "    if False:\n",
+        f"{_BOMBS} -k bombs_of_arrow",
+    ),
+    _mutant(
+        "bombs: columns lie within the pages",
+        "parquet_footer",
+        "    if min(numbers) < 0 or start < len(MAGIC) or start + packed > end:\n",
+        "    if False:\n",
+        f"{_BOMBS}::test_lies",
+    ),
+    _mutant(
+        "bombs: Thrift nests only so deep",
+        "thrift",
+        "    if deepest <= 0:\n        raise ValueError(_TOO_DEEP)\n    count, kind",
+        "    count, kind",
+        f"{_BOMBS}::test_lists_nest_only_so_deep",
+    ),
+    _mutant(
+        "bombs: only what was made of its pages is told to be ours",
+        "row_pages",
+        "    if at != end or not data.startswith(layout, end) or",
+        "    if at != end or",
+        f"{_BOMBS}::test_nothing_else_passes_for_ours",
+    ),
+    _mutant(
+        "bombs: writers stay within what readers take",
+        "manifest",
+        "    if size > _GROUP_BYTES:\n",
+        "    if False:\n",
+        f"{_BOMBS}::test_large_rows_come_in_small_groups",
+    ),
+)
+
 MUTANTS = (
     *LOCAL,
     *SYNCS,
@@ -954,4 +1023,5 @@ MUTANTS = (
     *BUCKETS,
     *QUERIES,
     *HOSTILE,
+    *BOMBS,
 )
