@@ -32,7 +32,7 @@ LAYERS = [
     ("serving", "pages"),
     ("__init__",),
     ("copy_root", "copy_plan", "copy_versions", "copy_objects"),
-    ("repairs", "interop", "fsck", "jammi_db"),
+    ("repairs", "interop", "fsck", "jammi_db", "offline"),
     ("store", "recompute", "recompute_job", "reuse", "answers"),
     (
         "sql",
@@ -62,7 +62,7 @@ LAYERS = [
         "lineage",
         "fingerprints",
     ),
-    ("build", "embeddings", "writer", "origin", "artifacts"),
+    ("build", "embeddings", "writer", "origin", "attesting", "artifacts"),
     ("catalog", "transaction", "upkeep", "operations"),
     ("vacuum", "reach", "garbage", "history", "bulk", "rules", "reads"),
     (
@@ -98,7 +98,7 @@ LAYERS = [
         "storage",
     ),
     ("retarget", "naming", "vectors", "reasons", "file_versions", "table_versions"),
-    ("materialization", "descriptors", "descriptor_parts", "described", "strict_json"),
+    ("signing", "materialization", "descriptors", "descriptor_parts", "described", "strict_json"),
     ("scope", "schema", "cells", "timestamps", "validation"),
     (
         "extras",

@@ -338,9 +338,9 @@ FORMATS = (
     ),
     _mutant(
         "pages carry checksums that are checked",
-        "manifest",
-        "(source, read_dictionary=names, page_checksum_verification=True)",
-        "(source, read_dictionary=names)",
+        "segment_file",
+        "read_dictionary=[*folded], page_checksum_verification=True",
+        "read_dictionary=[*folded]",
         f"{_POWER}::test_every_torn_form_is_told",
     ),
     _mutant(
