@@ -238,7 +238,7 @@ class Artifacts:
 
     def remove_objects(self, key: str) -> list[str]:
         """Delete the data object of that key and what lies beside it; return what was there."""
-        suffixes = (naming.SIDECAR_SUFFIX, naming.SIGNATURE_SUFFIX, *naming.INDEX_SIBLINGS)
+        suffixes = (naming.SIGNATURE_SUFFIX, naming.SIDECAR_SUFFIX, *naming.INDEX_SIBLINGS)
         gone = [key] if self.storage.delete(key) else []
         self.storage.settle(key)
         beside = (naming.sibling(key, suffix) for suffix in suffixes)

@@ -27,7 +27,6 @@ from jammi_files.signing import find_flaw, opened
 from jammi_files.snapshot import Snapshot
 from jammi_files.storage import TEMP_SUFFIX
 
-
 _OBJECTS = (naming.DATA_SUFFIX, naming.SIDECAR_SUFFIX, naming.SIGNATURE_SUFFIX)
 """What the names of a result's objects end with, beside its index files."""
 

@@ -293,7 +293,7 @@ def _taken(home: Path) -> AlreadyExistsError:
 
 
 def _copy_all(source: Storage, data: str, target: Storage, key: str) -> None:
-    """Copy a data object and, in this order, its signature, sidecar and ANN files if there are any."""
+    """Copy a data object, then its signature, sidecar and ANN files if there are any."""
     if not _copy(source, data, target, key):
         raise _Skip(f"its Parquet is missing: '{source.url(data)}'")
     for suffix in (SIGNATURE_SUFFIX, SIDECAR_SUFFIX, *INDEX_SIBLINGS):

@@ -341,7 +341,7 @@ FORMATS = (
         "segment_file",
         "read_dictionary=[*folded], page_checksum_verification=True",
         "read_dictionary=[*folded]",
-        f"{_POWER}::test_every_torn_form_is_told",
+        "tests/test_manifest.py -k test_flipped_byte",
     ),
     _mutant(
         "segments are validated",
@@ -1011,6 +1011,98 @@ BOMBS = (
     ),
 )
 
+_SIGNED = "tests/test_signing.py"
+
+SIGNATURES = (
+    _mutant(
+        "signatures: written before the sidecar",
+        "attesting",
+        "    signed = _put_signature(artifacts, record, manifest)\n"
+        "    found = _put_sidecar(artifacts, record, signed)\n",
+        "    found = _put_sidecar(artifacts, record, manifest)\n"
+        "    signed = _put_signature(artifacts, record, found)\n",
+        "tests/test_crash.py::test_every_crash_state[memory-signed]",
+    ),
+    _mutant(
+        "signatures: who verifies asks for one",
+        "artifacts",
+        "        if unbelieved is not None:\n            return unbelieved\n",
+        "",
+        f"{_SIGNED} -k 'unsigned_results or another_key'",
+        fast=True,
+    ),
+    _mutant(
+        "signatures: of this table and sidecar",
+        "signing",
+        "        return None if flaw is None else BadSignature(flaw)\n",
+        "        return None\n",
+        f"{_SIGNED} -k 'swapped or changed_sidecar or another_name'",
+    ),
+    _mutant(
+        "signatures: the name of a key is no proof",
+        "signing",
+        "(not own or not key_id or own == key_id) and verify(message, signature) is True",
+        "own == key_id or verify(message, signature) is True",
+        f"{_SIGNED} -k 'is_no_proof'",
+    ),
+    _mutant(
+        "signatures: what is signed is encoded with its type",
+        "signing",
+        'b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)',
+        "payload",
+        f"{_SIGNED}::test_the_envelope",
+    ),
+    _mutant(
+        "signatures: JSON is compared as JSON",
+        "signing",
+        "    if strict_json.canonical_json(said) == strict_json.canonical_json(expected):\n",
+        "    if said == expected:\n",
+        f"{_SIGNED} -k takes_for_equal",
+    ),
+    _mutant(
+        "signatures: nothing that somebody put there is signed",
+        "attesting",
+        "    if dataclasses.replace(earlier, produced_by=by, produced_at=at) != manifest:\n",
+        "    if False:\n",
+        f"{_SIGNED} -k nothing_else_is_signed",
+    ),
+    _mutant(
+        "signatures: a sidecar that was there is signed as it is",
+        "attesting",
+        "    if found != signed:  # of an attempt that nobody signed\n",
+        "    if False:\n",
+        f"{_SIGNED} -k by_one_who_signs",
+    ),
+    _mutant(
+        "signatures: what no verifier believes is not written",
+        "signing",
+        "        if self.verifiers and self.judge(table_name, sidecar, data) is not None:\n",
+        "        if False:\n",
+        f"{_SIGNED} -k no_verifier_believes",
+    ),
+    _mutant(
+        "signatures: recovery promotes nothing unsigned where somebody asks",
+        "recovery",
+        "    if artifacts.read_signature(record) is None:\n",
+        "    if False:\n",
+        f"{_SIGNED} -k test_recovery",
+    ),
+    _mutant(
+        "signatures: deleted with their results",
+        "artifacts",
+        "suffixes = (naming.SIGNATURE_SUFFIX, naming.SIDECAR_SUFFIX,",
+        "suffixes = (naming.SIDECAR_SUFFIX,",
+        f"{_SIGNED}::test_deletion",
+    ),
+    _mutant(
+        "signatures: copied",
+        "copy_plan",
+        "(*naming.INDEX_SIBLINGS, naming.SIGNATURE_SUFFIX, naming.SIDECAR_SUFFIX)",
+        "(*naming.INDEX_SIBLINGS, naming.SIDECAR_SUFFIX)",
+        f"{_SIGNED}::test_copies",
+    ),
+)
+
 MUTANTS = (
     *LOCAL,
     *SYNCS,
@@ -1024,4 +1116,5 @@ MUTANTS = (
     *QUERIES,
     *HOSTILE,
     *BOMBS,
+    *SIGNATURES,
 )
