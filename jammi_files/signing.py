@@ -319,6 +319,7 @@ class Ed25519Verifier:
 
     def __post_init__(self) -> None:
         raw = self._public().public_bytes_raw()
+        object.__setattr__(self, "key", raw)
         object.__setattr__(self, "key_id", hashlib.sha256(raw).hexdigest())
 
     def __call__(self, message: bytes, signature: bytes) -> bool:

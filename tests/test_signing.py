@@ -42,6 +42,7 @@ from jammi_files import (
     signing,
     verify_files,
 )
+from jammi_files.cli import main
 from jammi_files.fsck import Kind, fsck
 from jammi_files.signing import (
     Ed25519Signer,
@@ -758,3 +759,52 @@ def test_covered_refuses_what_is_no_statement():
 def test_schema_is_untouched(store):
     """Signing changes nothing of a result's data."""
     assert store.open_table(build(store)).to_table().replace_schema_metadata() == pa.table(DATA)
+
+
+# --- the command
+
+
+@pytest.fixture
+def key_file(tmp_path):
+    path = tmp_path / "key.pem"
+    path.write_bytes(ED25519.verifier.to_pem())
+    return str(path)
+
+
+def run(capsys, *words) -> tuple[int, dict, str]:
+    code = main(["verify", *words, "--json"])
+    out, err = capsys.readouterr()
+    return code, orjson.loads(out) if out else {}, err
+
+
+def test_the_command_verifies_signatures(store, key_file, capsys):
+    """With a public key the command judges signatures: of a root, and of files alone."""
+    signed = build(reopened(store, sign=ED25519))
+    for place in (("--root", store.root), ("--files", store.root)):
+        code, told, _ = run(capsys, "--public-key", key_file, *place)
+        assert (code, told["ok"]) == (0, True)
+    other = build(store)
+    for place in (("--root", store.root), ("--files", store.root)):
+        code, told, _ = run(capsys, "--public-key", key_file, *place)
+        verdicts = {each["table_name"]: each for each in told["results"]}
+        assert code == 1
+        assert verdicts[signed]["verdict"] == "match"
+        assert verdicts[other]["verdict"] == "bad_signature"
+        assert "no key that is trusted" in verdicts[other]["reason"]
+    assert main(["verify", "--public-key", key_file, "--files", store.root]) == 1
+    assert "no key that is trusted" in capsys.readouterr().out
+    assert run(capsys, "--root", store.root)[0] == 0
+
+
+def test_the_command_with_wrong_arguments(store, key_file, tmp_path, capsys):
+    """A missing key, a file that is none, and names beside files are refused in one line."""
+    build(store)
+    refused = [
+        (["--files", store.root], 2, "give verify="),
+        (["--files", store.root, "--public-key", key_file, "a name"], 2, "knows no names"),
+        (["--root", store.root, "--public-key", str(tmp_path / "absent")], 3, "absent"),
+        (["--root", store.root, "--public-key", __file__], 2, "no Ed25519 key"),
+    ]
+    for words, expected, message in refused:
+        code, _, err = run(capsys, *words)
+        assert (code, message in err) == (expected, True), err

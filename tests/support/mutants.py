@@ -597,20 +597,20 @@ BUILDS = (
         "publish: the sidecar before the promotion",
         "funnel",
         (
-            Edit("        manifest = self._put_sidecar(record, manifest)\n", ""),
+            Edit("        manifest = attesting.put(self._artifacts, record, manifest)\n", ""),
             Edit(
                 "        self._written.pop(table_name, None)\n        return manifest\n",
                 "        self._written.pop(table_name, None)\n"
-                "        return self._put_sidecar(record, manifest)\n",
+                "        return attesting.put(self._artifacts, record, manifest)\n",
             ),
         ),
         ("tests/test_funnel.py::test_publish_order",),
     ),
     _mutant(
         "publish: another sidecar is never overwritten",
-        "funnel",
-        "            if earlier is None or earlier.statement != manifest.statement:\n",
-        "            if earlier is None:\n",
+        "attesting",
+        "        if earlier is None or earlier.statement != manifest.statement:\n",
+        "        if earlier is None:\n",
         "tests/test_funnel.py::test_other_sidecar_is_there",
     ),
     _mutant(
