@@ -46,7 +46,12 @@ _PAGE = re.compile(
     rb"(?:\x1c(?:\x36%b)?\x00)?\x00\x00" % ((NUMBER,) * 8),
     re.DOTALL,
 )
-"""The header of most pages; `read_struct` reads all others, and would these."""
+_FOLDER = re.compile(
+    rb"\x15\x04\x15(%b)\x15(%b)(?:\x15%b\x3c|\x4c)\x15(%b)\x15(%b)[\x11\x12]?\x00\x00"
+    % ((NUMBER,) * 5),
+    re.DOTALL,
+)
+"""The headers of most data pages and dictionaries; `read_struct` reads all others."""
 
 
 def require_bounded(data: bytes, columns: Collection[str], most: int) -> tuple[Footer, list[str]]:
@@ -99,8 +104,11 @@ def _pages_memory(data: bytes, chunk: Chunk, is_folded: bool) -> int:  # noqa: F
     while at < len(data):
         page = _PAGE.match(data, at)
         if page is not None:
-            unpacked, packed, count, encoding = map(integer, page.groups())
+            unpacked, packed, count, encoding = [integer(each) for each in page.groups()]
             kind, at = _DATA_PAGE, page.end()
+        elif (page := _FOLDER.match(data, at)) is not None:
+            unpacked, packed, count, encoding = [integer(each) for each in page.groups()]
+            kind, at = _DICTIONARY_PAGE, page.end()
         else:
             kind, unpacked, packed, count, encoding, at = _read_page(data, at)
         if min(unpacked, packed, count) < 0 or packed > len(data) - at:

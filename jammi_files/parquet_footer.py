@@ -269,23 +269,22 @@ def _read_chunk(footer: bytes, at: int, leaf: Leaf, end: int) -> tuple[Chunk, in
     if head is not None and footer.startswith(leaf.spelled, head.end()):
         rest = _REST.match(footer, head.end() + len(leaf.spelled))
         if rest is not None:
-            *encoded, before = rest.groups()
-            first = 0 if before is None else integer(before)
-            numbers = [integer(head[1]), *map(integer, encoded), first]
-            return _chunk(leaf, end, numbers, None), rest.end()
+            numbers = [integer(each) for each in rest.groups(b"\0")]
+            return _chunk(leaf, end, integer(head[1]), numbers, None), rest.end()
     column, at = read_struct(footer, at)
     said = field_of(column, 3, dict)
     if said.get(3) != [*leaf.path] or 1 in column:
         raise ValueError(f"column '{name_of(leaf)}' is not where the schema says")
-    numbers = [count_of(said, number, "a number of a column") for number in (1, 5, 6, 7, 9)]
+    numbers = [count_of(said, number, "a number of a column") for number in (5, 6, 7, 9)]
     numbers.append(count_of({11: 0, **said}, 11, "place of a page"))
     statistics = said.get(12)
     least = statistics.get(6) if isinstance(statistics, dict) else None
-    return _chunk(leaf, end, numbers, least if isinstance(least, bytes) else None), at
+    kind = count_of(said, 1, "type of a column")
+    return _chunk(leaf, end, kind, numbers, least if isinstance(least, bytes) else None), at
 
 
-def _chunk(leaf: Leaf, end: int, numbers: Sequence[int], least: bytes | None) -> Chunk:
-    kind, values, unpacked, packed, start, dictionary = numbers
+def _chunk(leaf: Leaf, end: int, kind: int, numbers: Sequence[int], least: bytes | None) -> Chunk:
+    values, unpacked, packed, start, dictionary = numbers
     if kind != leaf.kind:
         raise ValueError(f"column '{name_of(leaf)}' is not of the type that the schema says")
     if 0 < dictionary < start:

@@ -188,10 +188,16 @@ def integer(encoded: bytes) -> int:
     Raises:
         ValueError: it has more than 64 bits.
     """
-    if len(encoded) == 1:
+    length = len(encoded)
+    if length == 1:
         number = encoded[0]
-        return (number >> 1) ^ -(number & 1)
-    return _zigzag(encoded, 0)[0]
+    elif length == 2:
+        number = encoded[0] & 0x7F | encoded[1] << 7
+    elif length == 3:
+        number = encoded[0] & 0x7F | (encoded[1] & 0x7F) << 7 | encoded[2] << 14
+    else:
+        number = _varint(encoded, 0)[0]
+    return (number >> 1) ^ -(number & 1)
 
 
 def _zigzag(data: bytes, at: int) -> tuple[int, int]:

@@ -47,6 +47,7 @@ COUNTS = {
     "header": 200,
     "root": 60,
     "sidecar": 1000,
+    "signature": 600,
     "format": 1500,
     "lease": 1000,
     "plan": 800,

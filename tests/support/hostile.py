@@ -25,7 +25,7 @@ from typing import Any
 import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
-from support.results import build, row
+from support.results import SIGNING, build, row
 from support.scopes import ACME
 from support.stored import record
 
@@ -38,6 +38,7 @@ from jammi_files import (
     lease,
     manifest,
     root_format,
+    signing,
 )
 from jammi_files.cli import main
 from jammi_files.log import key_of
@@ -182,6 +183,20 @@ def _read_sidecar(data: bytes, _: Path) -> None:
     assert found.unpinned_inputs is not None
 
 
+def _signatures() -> list[bytes]:
+    found = [MaterializationManifest.from_json_bytes(data) for data in _sidecars()]
+    return [SIGNING.seal("t", sidecar) for sidecar in found]
+
+
+def _judge_signature(data: bytes, _: Path) -> None:
+    """Judge bytes by a key, and by none; whatever they are, they are no exception."""
+    sidecar = MaterializationManifest.from_json_bytes(_sidecars()[0])
+    SIGNING.judge("t", sidecar, data)
+    for believe in (True, False):
+        signing.Signing(verifiers=(lambda *_, answer=believe: answer,)).judge("t", sidecar, data)
+    signing.covered(data)
+
+
 @functools.cache
 def _format() -> bytes:
     with tempfile.TemporaryDirectory() as scratch:
@@ -291,6 +306,7 @@ TARGETS = {
     "header": Target(_headers, _decode_header),
     "root": Target(_manifests, _open_root),
     "sidecar": Target(_sidecars, _read_sidecar),
+    "signature": Target(_signatures, _judge_signature),
     "format": Target(_formats, lambda data, _: root_format.decode("where", data)),
     "lease": Target(_leases, _read_lease),
     "plan": Target(_plans, _read_plan),
