@@ -218,10 +218,12 @@ class Artifacts:
             raise FormatError(f"'{storage.url(key)}' is no Parquet file: {error}") from error
 
     def settle(self, record: ResultTableRecord) -> None:
-        """Make data, signature and sidecar durable, which another process may have died over."""
+        """Make data and sidecar durable, which another process may have died over.
+
+        Not the signature: whoever wrote the sidecar has waited for it.
+        """
         data = record.parquet_path
-        beside = (naming.SIGNATURE_SUFFIX, naming.SIDECAR_SUFFIX)
-        for path in (data, *(naming.sibling(data, suffix) for suffix in beside)):
+        for path in (data, naming.sibling(data, naming.SIDECAR_SUFFIX)):
             storage, key = self.locate(path)
             storage.settle(key)
 

@@ -7,6 +7,7 @@ tombstone hides it. Only this module reads or writes Parquet of rows.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -232,16 +233,17 @@ def open_segment(key: str, opener: Callable[[str], BinaryIO]) -> SegmentFile:
     Raises:
         FormatError: the object is missing, although a manifest lists it, or no Parquet file.
     """
-    file = None
-    try:
-        file = opener(key)
-        return SegmentFile(file, LOW_CARDINALITY)
-    except FileNotFoundError:  # at the first read on storage without open files
-        raise missing_segment(key) from None
-    except (OSError, ValueError) as error:
-        if file is not None:
-            file.close()
-        raise FormatError(f"segment '{key}' is damaged: {error}") from error
+    with contextlib.ExitStack() as opened:
+        try:
+            file = opener(key)
+            opened.callback(file.close)
+            found = SegmentFile(file, LOW_CARDINALITY)
+        except FileNotFoundError:  # at the first read on storage without open files
+            raise missing_segment(key) from None
+        except (OSError, ValueError) as error:
+            raise FormatError(f"segment '{key}' is damaged: {error}") from error
+        opened.pop_all()
+        return found
 
 
 def missing_segment(key: str) -> MissingSegmentError:

@@ -157,7 +157,7 @@ def schema_of(footer: bytes) -> tuple[tuple[Leaf, ...], int]:
     Raises:
         ValueError: the footer does not begin with a version and a schema.
     """
-    for known, leaves in _SCHEMAS.items():
+    for known, leaves in tuple(_SCHEMAS.items()):  # other threads read, too
         if footer.startswith(known):
             return leaves, len(known)
     if footer[:1] != b"\x15" or footer[1:2] >= b"\x80" or footer[2:3] != b"\x19":

@@ -46,6 +46,8 @@ _CREATED_BY = b"jammi_files version 1"
 _UNPACKED, _LZ4_RAW = 0, 7
 _PACKED_FROM = 192
 """Bytes of a page from which on compression is worth the call."""
+_MOST_ROWS = 1024
+"""Rows up to which a manifest is looked at as one of ours: they have far fewer."""
 _PATTERNS = 256
 """Patterns of nulls that are kept encoded for each leaf."""
 _LZ4 = pa.Codec("lz4_raw")
@@ -109,7 +111,9 @@ def metadata_of(data: bytes, most: int) -> tuple[int, dict[bytes, bytes]] | None
             return None
         length, count, size, text = found
         if not described:
-            rows, absent = count, bytes(min(count, end))
+            if count > _MOST_ROWS:
+                return None
+            rows, absent = count, bytes(count)
         described.append(b"\x26\0\x1c%b\x26%b\0\0" % (text, zigzag(at)))
         at, values, unpacked = at + length, values + count, unpacked + size
     layout = _layout(rows, described, unpacked, end)

@@ -329,6 +329,13 @@ def test_own_manifests_are_told(count):
     assert found == (count, said.metadata)
 
 
+def test_many_rows_are_looked_at_as_anybodys():
+    """A manifest with more rows than ours have is read, but is not told to be ours."""
+    data = own_manifest(1100)
+    assert metadata_of(data, 1 << 30) is None
+    assert manifest.decode_manifest("the/key", data)[1].num_rows == 1100
+
+
 def test_nothing_else_passes_for_ours():
     """A manifest with one byte changed in its layout is read as one that anybody wrote."""
     data = own_manifest(3)
@@ -400,10 +407,11 @@ def test_row_groups_of_another_writer():
 
 
 def test_row_groups_without_statistics():
-    """A segment in which no name can be looked for is damaged, and says why."""
-    data = in_groups(50, 20, write_statistics=False)
+    """A segment in which no name can be looked for is damaged, says why, and does not stay open."""
+    file = io.BytesIO(in_groups(50, 20, write_statistics=False))
     with pytest.raises(FormatError, match="no statistics of 'table_name'"):
-        manifest.open_segment("the/key", lambda _: io.BytesIO(data))
+        manifest.open_segment("the/key", lambda _: file)
+    assert file.closed
 
 
 def test_large_rows_come_in_small_groups(monkeypatch):

@@ -341,7 +341,7 @@ FORMATS = (
         "segment_file",
         "read_dictionary=[*folded], page_checksum_verification=True",
         "read_dictionary=[*folded]",
-        "tests/test_manifest.py -k test_flipped_byte",
+        "tests/test_manifest.py::test_checksums_are_checked",
     ),
     _mutant(
         "segments are validated",
