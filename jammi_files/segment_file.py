@@ -71,7 +71,10 @@ class SegmentFile:
         tail = footer + len(footer).to_bytes(4, "little") + footers.MAGIC
         pieces = _Pieces((said.start, pages), (self._end, tail))
         with open_parquet(pa.PythonFile(pieces, mode="r"), self.folded) as file:
-            return file.read()
+            table = file.read()
+        if not table.num_rows:
+            raise ValueError("a row group has no rows")
+        return table
 
     def close(self) -> None:
         """Close the file."""

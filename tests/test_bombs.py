@@ -406,6 +406,17 @@ def test_row_groups_of_another_writer():
     assert file.least == ["t00001", "t00021", "t00041"]
 
 
+def test_row_groups_without_rows():
+    """A row group that is said to have no rows is damage, not an exception of another kind."""
+    data = in_groups(60, 30)
+    said = re.search(rb"\x16[\x80-\xff]*.(\x16\x3c)\x26\x08", data, re.DOTALL)
+    assert said is not None
+    empty = data[: said.start(1)] + b"\x16\0" + data[said.end(1) :]
+    file = manifest.open_segment("the/key", lambda _: io.BytesIO(empty))
+    with pytest.raises(FormatError, match="a row group has no rows"):
+        manifest.read_group("the/key", file, 0)
+
+
 def test_row_groups_without_statistics():
     """A segment in which no name can be looked for is damaged, says why, and does not stay open."""
     file = io.BytesIO(in_groups(50, 20, write_statistics=False))

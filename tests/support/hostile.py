@@ -127,7 +127,7 @@ def _read_parts(data: bytes, _: Path) -> None:
     file = manifest.open_segment("key", lambda _: io.BytesIO(data))
     assert file.least == sorted(file.least)
     for group in range(len(file)):
-        manifest.read_group("key", file, group)
+        manifest.describe_segment("key", manifest.read_group("key", file, group))
 
 
 def _headers() -> list[bytes]:
