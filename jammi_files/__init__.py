@@ -34,10 +34,11 @@ _HOMES = {
     "history": "CommitInfo",
     "lineage": "LineageEdge",
     "materialization": (
-        "Device Match MatchWithUnpinnedInputs MaterializationEnv MaterializationManifest "
-        "Mismatch MissingArtifact MissingManifest ModelIdentity artifact_digest "
-        "definition_hash"
+        "BadSignature Device Match MatchWithUnpinnedInputs MaterializationEnv "
+        "MaterializationManifest Mismatch MissingArtifact MissingManifest ModelIdentity Unsigned "
+        "artifact_digest definition_hash"
     ),
+    "offline": "verify_files",
     "reads": "CatalogSnapshot",
     "reasons": (
         "AncestorStale CurrentAnchor DefinitionChanged Fresh InputAdvanced InputSuperseded "

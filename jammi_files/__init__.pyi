@@ -67,6 +67,7 @@ from jammi_files.garbage import VacuumAction, VacuumKind
 from jammi_files.history import CommitInfo
 from jammi_files.lineage import LineageEdge
 from jammi_files.materialization import (
+    BadSignature,
     Device,
     Match,
     MatchWithUnpinnedInputs,
@@ -76,9 +77,11 @@ from jammi_files.materialization import (
     MissingArtifact,
     MissingManifest,
     ModelIdentity,
+    Unsigned,
     artifact_digest,
     definition_hash,
 )
+from jammi_files.offline import verify_files
 from jammi_files.reads import CatalogSnapshot
 from jammi_files.reasons import (
     AncestorStale,
@@ -154,6 +157,7 @@ __all__ = [
     "AnnCandidates",
     "AsofJoin",
     "AsofTolerance",
+    "BadSignature",
     "CacheOutcome",
     "CachePolicy",
     "Cascade",
@@ -242,6 +246,7 @@ __all__ = [
     "Unattested",
     "Undecidable",
     "Unplannable",
+    "Unsigned",
     "UnsupportedVersionError",
     "VacuumAction",
     "VacuumKind",
@@ -265,4 +270,5 @@ __all__ = [
     "source_version",
     "source_versions",
     "unpinned_anchor",
+    "verify_files",
 ]

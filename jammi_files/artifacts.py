@@ -19,14 +19,17 @@ import pyarrow.parquet as pq
 from jammi_files import naming
 from jammi_files.errors import FormatError, StateError, StorageError
 from jammi_files.materialization import (
+    BadSignature,
     MaterializationManifest,
     Mismatch,
     MissingManifest,
+    Unsigned,
     Verdict,
     decide_verdict,
 )
 from jammi_files.roots import open_storage
 from jammi_files.schema import InputAnchor, ResultTableRecord
+from jammi_files.signing import Signing
 from jammi_files.storage import READERS, Storage
 from jammi_files.strict_json import canonical_json
 
@@ -34,6 +37,9 @@ if TYPE_CHECKING:
     import pyarrow.dataset as ds
 
 BLOCK = 1 << 20
+
+NOBODY = Signing()
+"""Of a store that neither signs nor verifies signatures."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -48,8 +54,8 @@ class Artifact:
 class Artifacts:
     """The objects of the results under one root."""
 
-    def __init__(self, storage: Storage) -> None:
-        self.storage = storage
+    def __init__(self, storage: Storage, signing: Signing = NOBODY) -> None:
+        self.storage, self.signing = storage, signing
 
     def locate(self, path: str) -> tuple[Storage, str]:
         """Return the storage and key of a stored path."""
@@ -94,6 +100,22 @@ class Artifacts:
             return MaterializationManifest.from_json_bytes(data)
         except FormatError as error:
             raise type(error)(f"sidecar '{storage.url(key)}': {error}") from error
+
+    def read_signature(self, record: ResultTableRecord) -> bytes | None:
+        """Return the envelope of the signature over the sidecar, None if there is none."""
+        storage, key = self.locate(naming.sibling(record.parquet_path, naming.SIGNATURE_SUFFIX))
+        try:
+            return storage.read(key)
+        except FileNotFoundError:
+            return None
+
+    def judge_signature(
+        self, record: ResultTableRecord, sidecar: MaterializationManifest
+    ) -> Unsigned | BadSignature | None:
+        """Say what is wrong with a result's signature; None where nobody is there to say so."""
+        if not self.signing.verifiers:
+            return None
+        return self.signing.judge(record.table_name, sidecar, self.read_signature(record))
 
     def read_sidecars(
         self, records: Sequence[ResultTableRecord]
@@ -163,7 +185,8 @@ class Artifacts:
     def verify(self, record: ResultTableRecord, expected_definition: str | None) -> Verdict:
         """Judge a result: sidecar, bytes, catalog row, definition, in order (`B220` to `B231`).
 
-        A row whose hash or anchors differ from its sidecar's is a `Mismatch` (`B229`).
+        A row whose hash or anchors differ from its sidecar's is a `Mismatch` (`B229`). Where
+        signatures are verified, that of the sidecar is judged first.
 
         Raises:
             FormatError: the sidecar is damaged: an error, no verdict (`B227`).
@@ -171,6 +194,9 @@ class Artifacts:
         sidecar = self.read_sidecar(record)
         if sidecar is None:
             return MissingManifest()
+        unbelieved = self.judge_signature(record, sidecar)
+        if unbelieved is not None:
+            return unbelieved
         bytes_alone = decide_verdict(sidecar, self.digest(record))
         if not bytes_alone.ok:
             return bytes_alone
@@ -197,7 +223,10 @@ class Artifacts:
             raise FormatError(f"'{storage.url(key)}' is no Parquet file: {error}") from error
 
     def settle(self, record: ResultTableRecord) -> None:
-        """Make data and sidecar durable, which another process may have died over."""
+        """Make data and sidecar durable, which another process may have died over.
+
+        Not the signature: whoever wrote the sidecar has waited for it.
+        """
         data = record.parquet_path
         for path in (data, naming.sibling(data, naming.SIDECAR_SUFFIX)):
             storage, key = self.locate(path)
@@ -216,7 +245,7 @@ class Artifacts:
 
     def remove_objects(self, key: str) -> list[str]:
         """Delete the data object of that key and what lies beside it; return what was there."""
-        suffixes = (naming.SIDECAR_SUFFIX, *naming.INDEX_SIBLINGS)
+        suffixes = (naming.SIGNATURE_SUFFIX, naming.SIDECAR_SUFFIX, *naming.INDEX_SIBLINGS)
         gone = [key] if self.storage.delete(key) else []
         self.storage.settle(key)
         beside = (naming.sibling(key, suffix) for suffix in suffixes)

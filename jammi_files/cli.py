@@ -51,7 +51,7 @@ def _run(argv: Sequence[str] | None) -> int:
     except SystemExit as done:  # --help and --version
         lines = printed.getvalue().splitlines()
         return _output(lambda stream: terminal.write(lines, stream)) or int(done.code or 0)
-    if not getattr(args, "root", "named otherwise"):
+    if not getattr(args, "root", "named otherwise") and not getattr(args, "files", None):
         raise InvalidInputError(f"which catalog? give --root ROOT or set {ROOT_VARIABLE}")
     answer = COMMANDS[args.command](args)
     if isinstance(answer, Feed):

@@ -23,8 +23,10 @@ from jammi_files.cli_verifying import verify
 from jammi_files.copy_root import copy
 from jammi_files.errors import InvalidInputError
 from jammi_files.fsck import Severity, fsck
+from jammi_files.offline import verify_files
 from jammi_files.repairs import repair
 from jammi_files.schema import ResultTableRecord
+from jammi_files.signing import Ed25519Verifier, Signing
 from jammi_files.store import ResultStore
 
 
@@ -62,12 +64,16 @@ def run_verify(args: argparse.Namespace) -> Answer:
     """Judge results by their sidecar, bytes and row."""
     if args.names and args.all:
         raise InvalidInputError("give names or --all, not both")
-    store = open_store(args)
-    if args.names:
-        names = [*dict.fromkeys(record_of(store, name).table_name for name in args.names)]
+    keys = tuple(Ed25519Verifier(Path(file).read_bytes()) for file in args.public_key)
+    if args.files is None:
+        store = ResultStore(open_store(args).catalog, Signing(verifiers=keys))
+        named = dict.fromkeys(record_of(store, name).table_name for name in args.names)
+        known = store.catalog.list_result_tables_by_status("ready") if not named else ()
+        found = verify(store, [*named, *(record.table_name for record in known)])
+    elif args.names or args.tenant or args.admin:
+        raise InvalidInputError("--files judges all that lies there; it knows no names and tenants")
     else:
-        names = [r.table_name for r in store.catalog.list_result_tables_by_status("ready")]
-    found = verify(store, names)
+        found = verify_files(args.files, keys)
     ok = all(each.ok for each in found)
     document = {"ok": ok, "results": [views.judged(each) for each in found]}
     view = [views.verdicts(found), *views.verdict_counts(found)] if found else [nothing(args)]

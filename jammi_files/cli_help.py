@@ -126,16 +126,18 @@ json:
 
 VERIFY = """\
 A verdict is match, match_with_unpinned_inputs (the bytes are right, but an input may have changed
-since), mismatch, missing_manifest or missing_artifact. Exit code 1: one of the last three, or a
-sidecar that is damaged.
+since), mismatch, missing_manifest or missing_artifact; with a key also unsigned or bad_signature.
+Exit code 1: one of the last five, or a sidecar that is damaged.
 
 examples:
   jammi-files verify --all --admin --root ./results
   jammi-files verify "$NAME" --root ./results
+  jammi-files verify --public-key key.pem --root ./results
+  jammi-files verify --public-key key.pem --files ./downloaded
 
 json:
-  ok, results[] of {table_name, ok, verdict, unpinned[], expected, found, error}; verdict is null
-  where error says why there is none
+  ok, results[] of {table_name, ok, verdict, unpinned[], expected, found, reason, error}; verdict is
+  null where error says why there is none
 """
 
 RECOVER = """\

@@ -12,7 +12,7 @@ from jammi_files.copy_root import CopyReport
 from jammi_files.errors import JammiFilesError
 from jammi_files.history import CommitInfo
 from jammi_files.lineage import LineageEdge
-from jammi_files.materialization import MatchWithUnpinnedInputs, Mismatch
+from jammi_files.materialization import BadSignature, MatchWithUnpinnedInputs, Mismatch
 from jammi_files.recovery import RecoveryReport
 from jammi_files.repairs import RepairReport
 from jammi_files.schema import ResultTableRecord
@@ -27,6 +27,7 @@ _UNJUDGED: dict[str, Any] = {
     "unpinned": [],
     "expected": None,
     "found": None,
+    "reason": None,
     "error": None,
 }
 
@@ -290,6 +291,8 @@ def _detail(verification: Verification) -> str:
             return f"unpinned: {', '.join(unpinned)}"
         case Mismatch(expected, found):
             return f"expected {expected}, found {found}"
+        case BadSignature(reason):
+            return reason
         case _:
             return ""
 

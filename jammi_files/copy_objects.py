@@ -278,12 +278,12 @@ def _is_sound(storage: Storage, key: str) -> bool:
     except FormatError:
         return False
     try:
-        for group in range(file.num_row_groups):
+        for group in range(len(file)):
             manifest.read_group(key, file, group)
     except FormatError:
         return False
     finally:
-        file.close(force=True)
+        file.close()
     return True
 
 

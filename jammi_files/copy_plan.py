@@ -270,7 +270,7 @@ def _rows(state: Snapshot) -> Iterator[dict[str, Any]]:
 def _keys_of(row: dict[str, Any]) -> list[str]:
     """Return where the objects of a result may lie, the data object first."""
     data, index = row["parquet_path"], row["index_path"]
-    suffixes = (*naming.INDEX_SIBLINGS, naming.SIDECAR_SUFFIX)
+    suffixes = (*naming.INDEX_SIBLINGS, naming.SIGNATURE_SUFFIX, naming.SIDECAR_SUFFIX)
     keys = [data, *(naming.sibling(data, suffix) for suffix in suffixes)]
     return keys if index is None or _is_elsewhere(index) else [*keys, index]
 

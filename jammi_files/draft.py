@@ -205,7 +205,7 @@ class CatalogCodec:
         if len(inline) > manifest.INLINE_ROWS:
             inline = _flush(draft, inline, segments)
         data, state = self._encode(draft, segments, inline)
-        if len(data) > manifest.INLINE_BYTES and inline:  # few rows, but huge ones
+        if manifest.is_too_large(data) and inline:  # few rows, but huge ones
             segments = [*state.runs.segments, _segment_of(inline.values())]
             data, state = self._encode(draft, segments, {})
         return data, state

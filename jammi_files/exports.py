@@ -23,15 +23,12 @@ import pyarrow.parquet as pq
 from jammi_files.artifacts import Artifacts
 from jammi_files.errors import JammiFilesError, StateError, TableNotFoundError
 from jammi_files.lineage import inputs_first, link, upstream_closure
-from jammi_files.materialization import MANIFEST_VERSION, MaterializationManifest
+from jammi_files.materialization import MaterializationManifest
 from jammi_files.reads import Reads
 from jammi_files.schema import InputAnchor, ResultTableRecord, ResultTableStatus
+from jammi_files.signing import statement
 
 _log = logging.getLogger("jammi_files")
-
-STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
-PREDICATE_TYPE = f"https://pypi.org/project/jammi-files/#materialization-v{MANIFEST_VERSION}"
-"""Names the sidecar as what an in-toto Statement says of its subject."""
 
 _SPEC = "https://openlineage.io/spec"
 _RUN_EVENT = f"{_SPEC}/2-0-2/OpenLineage.json#/$defs/RunEvent"
@@ -111,23 +108,13 @@ def uri_of(place: str) -> str:
     return place if "://" in place else Path(place).as_uri()
 
 
-def statement(record: ResultTableRecord, sidecar: MaterializationManifest) -> dict[str, Any]:
-    """Return the in-toto Statement that a sidecar makes about its data object."""
-    return {
-        "_type": STATEMENT_TYPE,
-        "subject": [{"name": record.table_name, "digest": {"sha256": sidecar.artifact}}],
-        "predicateType": PREDICATE_TYPE,
-        "predicate": sidecar.to_dict(),
-    }
-
-
 def in_toto_statement(artifacts: Artifacts, record: ResultTableRecord) -> dict[str, Any]:
     """Return the Statement about a ready result; see `ResultStore.in_toto_statement`."""
     _require_ready(record)
     sidecar = artifacts.read_sidecar(record)
     if sidecar is None:
         raise StateError(f"Result table '{record.table_name}' has no sidecar: nothing is attested")
-    return statement(record, sidecar)
+    return statement(record.table_name, sidecar)
 
 
 def look(artifacts: Artifacts, record: ResultTableRecord) -> Found:

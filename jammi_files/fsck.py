@@ -26,8 +26,12 @@ from jammi_files.reads import CatalogSnapshot
 from jammi_files.retention import Retention
 from jammi_files.schema import ResultTableRecord, ResultTableStatus, find_damage
 from jammi_files.segment import Segment
+from jammi_files.signing import find_flaw, opened
 from jammi_files.snapshot import Snapshot
 from jammi_files.storage import TEMP_SUFFIX
+
+_OBJECTS = (naming.DATA_SUFFIX, naming.SIDECAR_SUFFIX, naming.SIGNATURE_SUFFIX)
+"""What the names of a result's objects end with, beside its index files."""
 
 
 class Severity(StrEnum):
@@ -61,6 +65,7 @@ class Kind(StrEnum):
     READY_WITHOUT_DATA = "ready_without_data"
     DAMAGED_SIDECAR = "damaged_sidecar"
     SIDECAR_DISAGREES = "sidecar_disagrees"
+    SIGNATURE_DISAGREES = "signature_disagrees"
     DATA_DISAGREES = "data_disagrees"
     DAMAGED_BUILD_STATE = "damaged_build_state"
     DEAD_BUILD = "dead_build"
@@ -213,6 +218,15 @@ def _check_ready(
     if contradiction is not None:
         detail = f"row says {contradiction.expected}, sidecar {contradiction.found}"
         yield Finding(Kind.SIDECAR_DISAGREES, name, detail, Remedy.RESTORE, restore)
+    signature = artifacts.read_signature(record)
+    if signature is not None:
+        try:
+            flaw = find_flaw(name, sidecar, opened(signature)[0])
+        except FormatError as error:
+            flaw = str(error)
+        if flaw is not None:
+            detail = f"the signature beside the sidecar is none of it: {flaw}"
+            yield Finding(Kind.SIGNATURE_DISAGREES, name, detail, Remedy.RESTORE, restore)
     if deep and artifacts.digest(record) not in (None, sidecar.artifact):
         detail = f"the data is not what the sidecar attests ({sidecar.artifact})"
         yield Finding(Kind.DATA_DISAGREES, name, detail, Remedy.RESTORE, restore)
@@ -314,10 +328,8 @@ def _check_objects(catalog: Catalog) -> Iterator[Finding]:
     building = {row["table_name"] for row in rows if row["status"] == ResultTableStatus.BUILDING}
     owned = {row["parquet_path"] for row in rows}
     for name in catalog.storage.list(""):
-        data = name.removesuffix(naming.SIDECAR_SUFFIX) + naming.DATA_SUFFIX
-        expected = name if name.endswith(naming.DATA_SUFFIX) else data
-        is_ours = name.endswith((naming.DATA_SUFFIX, naming.SIDECAR_SUFFIX))
-        if is_ours and expected not in owned:
+        suffix = next((each for each in _OBJECTS if name.endswith(each)), None)
+        if suffix is not None and name.removesuffix(suffix) + naming.DATA_SUFFIX not in owned:
             detail = "no row names it: its row was deleted, or another program put it here"
             repair = "vacuum deletes it if this library made it"
             yield Finding(Kind.ORPHAN_OBJECT, name, detail, Remedy.VACUUM, repair)

@@ -13,13 +13,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from jammi_files import embeddings, lease, naming
-from jammi_files.artifacts import Artifact, Artifacts
+from jammi_files import attesting, embeddings, lease, naming
+from jammi_files.artifacts import NOBODY, Artifact, Artifacts
 from jammi_files.build import Build, Steps
 from jammi_files.catalog import Catalog
 from jammi_files.descriptors import Descriptor
 from jammi_files.errors import (
-    AlreadyExistsError,
     InvalidInputError,
     StateError,
     TableNotFoundError,
@@ -37,6 +36,7 @@ from jammi_files.schema import (
     ResultTableStatus,
     require_anchors,
 )
+from jammi_files.signing import Signing
 from jammi_files.storage import Storage
 from jammi_files.timestamps import CLOCK, format_rfc3339
 from jammi_files.validation import require_count
@@ -55,9 +55,9 @@ class ResultTableInfo:
 class Funnel:
     """The producing half of `ResultStore`."""
 
-    def __init__(self, catalog: Catalog) -> None:
-        self.catalog = catalog
-        self._artifacts = Artifacts(catalog.storage)
+    def __init__(self, catalog: Catalog, signing: Signing = NOBODY) -> None:
+        self.catalog, self.signing = catalog, signing
+        self._artifacts = Artifacts(catalog.storage, signing)
         self._written: dict[str, Artifact] = {}
 
     @property
@@ -137,6 +137,9 @@ class Funnel:
             StateError: the row is not ``building``, or there is no data object.
             InvalidInputError: ``row_count`` differs from the data's.
             AlreadyExistsError: a sidecar that says something else exists (`B090`).
+
+        A store that signs writes the signature first: no row is ready, and no sidecar there, before
+        it. What its ``sign=`` raises fails the call, and nothing has become ready.
         """
         count, anchors = require_count("row_count", row_count), require_anchors(inputs)
         record = self._own_build(table_name)
@@ -154,7 +157,7 @@ class Funnel:
             artifact=artifact.digest,
             produced_at=format_rfc3339(CLOCK.now()),
         )
-        manifest = self._put_sidecar(record, manifest)
+        manifest = attesting.put(self._artifacts, record, manifest)
         self.catalog.promote_result_table_with_manifest(
             table_name,
             count,
@@ -369,23 +372,6 @@ class Funnel:
         if record.status is not ResultTableStatus.BUILDING:
             raise StateError(f"Result table '{table_name}' is {record.status}, not building")
         return record
-
-    def _put_sidecar(
-        self, record: ResultTableRecord, manifest: MaterializationManifest
-    ) -> MaterializationManifest:
-        """Write the attestation if there is none; an equal earlier one is as good (`B090`)."""
-        key = naming.sibling(record.parquet_path, naming.SIDECAR_SUFFIX)
-        try:
-            self.storage.create(key, manifest.to_json_bytes())
-        except FileExistsError:
-            earlier = self._artifacts.read_sidecar(record)
-            if earlier is None or earlier.statement != manifest.statement:
-                raise AlreadyExistsError(
-                    f"'{self.storage.url(key)}' attests something else; it is never overwritten"
-                ) from None
-            self._artifacts.settle(record)
-            return earlier
-        return manifest
 
     def _abandon(self, table_name: str, error: BaseException) -> None:
         text = f"{type(error).__name__}: {error}"

@@ -42,6 +42,7 @@ class VacuumKind(StrEnum):
     INDEX = "index"
     DATA = "data"
     SIDECAR = "sidecar"
+    SIGNATURE = "signature"
     BUILD_STATE = "build_state"
     TEMPORARY_FILE = "temporary_file"
     FOREIGN = "foreign"
@@ -209,10 +210,11 @@ def foreign(stem: Stem, reason: str) -> Iterator[VacuumAction]:
 
 _SUFFIXES = {
     naming.SIDECAR_SUFFIX: VacuumKind.SIDECAR,
+    naming.SIGNATURE_SUFFIX: VacuumKind.SIGNATURE,
     naming.DATA_SUFFIX: VacuumKind.DATA,
     **dict.fromkeys(naming.INDEX_SIBLINGS, VacuumKind.INDEX),
 }
-_ORDER = (VacuumKind.INDEX, VacuumKind.DATA, VacuumKind.SIDECAR)
+_ORDER = (VacuumKind.INDEX, VacuumKind.DATA, VacuumKind.SIGNATURE, VacuumKind.SIDECAR)
 """The sidecar goes last: what a crash leaves of a result can still be told to be one."""
 
 

@@ -39,6 +39,7 @@ from jammi_files.naming import (
     INDEX_SIBLINGS,
     INDEX_SUFFIX,
     SIDECAR_SUFFIX,
+    SIGNATURE_SUFFIX,
     sibling,
 )
 from jammi_files.reads import CatalogSnapshot
@@ -309,10 +310,10 @@ def _taken(home: Path) -> AlreadyExistsError:
 
 
 def _copy_all(source: Storage, data: str, target: Storage, key: str) -> None:
-    """Copy a data object and, in this order, its sidecar and ANN files where there are any."""
+    """Copy a data object, then its signature, sidecar and ANN files if there are any."""
     if not _copy(source, data, target, key):
         raise _Skip(f"its Parquet is missing: '{source.url(data)}'")
-    for suffix in (SIDECAR_SUFFIX, *INDEX_SIBLINGS):
+    for suffix in (SIGNATURE_SUFFIX, SIDECAR_SUFFIX, *INDEX_SIBLINGS):
         _copy(source, sibling(data, suffix), target, sibling(key, suffix))
 
 

@@ -7,6 +7,7 @@ tombstone hides it. Only this module reads or writes Parquet of rows.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,11 +18,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from jammi_files.errors import FormatError, UnsupportedVersionError
+from jammi_files.errors import FormatError, InvalidInputError, UnsupportedVersionError
+from jammi_files.parquet_claims import MOST_TIMES, require_bounded
+from jammi_files.parquet_footer import MOST_MEMORY
 from jammi_files.retention import Retention
-from jammi_files.row_pages import Stripe, to_parquet
+from jammi_files.row_pages import Stripe, metadata_of, to_parquet
 from jammi_files.rows import STORED, Row, conform, rows_of, with_dictionaries
 from jammi_files.schema import LOW_CARDINALITY
+from jammi_files.segment_file import SegmentFile, open_parquet
 from jammi_files.timestamps import format_timestamp, parse_timestamp
 
 T = TypeVar("T")
@@ -47,6 +51,9 @@ MAX_HEADER_BYTES = 4 * 2**20
 """What is refused before it is decoded; no writer comes near."""
 
 ROW_GROUP_ROWS = 16_384
+
+_GROUP_BYTES = 64 * 2**20
+"""Bytes of rows in memory from which on a row group has fewer of them: readers have a limit."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -129,7 +136,7 @@ def decode_header(key: str, data: bytes) -> Header:
         FormatError: the bytes are no manifest.
         UnsupportedVersionError: a newer library wrote it in a format this one does not know.
     """
-    return _header(key, _open(key, data))
+    return _header(key, _look(key, data))
 
 
 def decode_manifest(
@@ -144,10 +151,10 @@ def decode_manifest(
         FormatError: the bytes are no manifest.
         UnsupportedVersionError: a newer library wrote it in a format this one does not know.
     """
-    file = _open(key, data)
-    header = _header(key, file)
+    header = _header(key, _look(key, data))
     try:
-        table = conform(file.read(use_threads=False))
+        with open_parquet(pa.BufferReader(data), ()) as file:
+            table = conform(file.read(use_threads=False))
         table.validate(full=True)
         return header, table, _rows(table, known or {})
     except (pa.ArrowException, OSError, ValueError, TypeError, FormatError) as error:
@@ -179,17 +186,28 @@ def decode_columns(key: str, data: bytes, columns: Sequence[str]) -> tuple[Heade
         FormatError: the bytes are no manifest.
         UnsupportedVersionError: a newer library wrote it in a format this one does not know.
     """
-    file = _open(key, data)
-    header = _header(key, file)
+    header = _header(key, _look(key, data))
     try:
-        return header, file.read(columns=list(columns), use_threads=False)
+        with open_parquet(pa.BufferReader(data), ()) as file:
+            return header, file.read(columns=list(columns), use_threads=False)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise FormatError(f"manifest '{key}' is damaged: {error}") from error
 
 
+def is_too_large(data: bytes) -> bool:
+    """Say whether a manifest's rows should be a segment, because of their bytes."""
+    if len(data) <= INLINE_BYTES // 4:  # LZ4 packs 255 bytes into one at best
+        return False
+    return len(data) > INLINE_BYTES or metadata_of(data, MOST_MEMORY) is None
+
+
 def encode_segment(table: pa.Table) -> bytes:
-    """Return the bytes of a segment: ``table`` sorted by name, one row per name."""
-    sink = io.BytesIO()
+    """Return the bytes of a segment: ``table`` sorted by name, one row per name.
+
+    Raises:
+        InvalidInputError: a row is so large that no reader would take it.
+    """
+    sink, size = io.BytesIO(), table.nbytes
     pq.write_table(
         table,
         sink,
@@ -197,27 +215,35 @@ def encode_segment(table: pa.Table) -> bytes:
         compression_level=1,
         use_dictionary=list(LOW_CARDINALITY),
         write_statistics=["table_name", "seq"],
-        row_group_size=ROW_GROUP_ROWS,
+        row_group_size=max(1, min(ROW_GROUP_ROWS, table.num_rows * _GROUP_BYTES // max(1, size))),
         write_page_checksum=True,
     )
-    return sink.getvalue()
+    data = sink.getvalue()
+    if size > _GROUP_BYTES:
+        try:
+            require_bounded(data, LOW_CARDINALITY, max(MOST_MEMORY, MOST_TIMES * len(data)))
+        except ValueError as error:
+            raise InvalidInputError(f"rows are too large for a segment: {error}") from error
+    return data
 
 
-def open_segment(key: str, opener: Callable[[str], BinaryIO]) -> pq.ParquetFile:
+def open_segment(key: str, opener: Callable[[str], BinaryIO]) -> SegmentFile:
     """Open a segment for reading by row group; see `read_group`.
 
     Raises:
         FormatError: the object is missing, although a manifest lists it, or no Parquet file.
     """
-    try:
-        file = opener(key)
-    except FileNotFoundError:
-        raise missing_segment(key) from None
-    try:
-        return _parquet(file, dictionaries=True)
-    except (pa.ArrowException, OSError, ValueError) as error:
-        file.close()
-        raise FormatError(f"segment '{key}' is damaged: {error}") from error
+    with contextlib.ExitStack() as opened:
+        try:
+            file = opener(key)
+            opened.callback(file.close)
+            found = SegmentFile(file, LOW_CARDINALITY)
+        except FileNotFoundError:  # at the first read on storage without open files
+            raise missing_segment(key) from None
+        except (OSError, ValueError) as error:
+            raise FormatError(f"segment '{key}' is damaged: {error}") from error
+        opened.pop_all()
+        return found
 
 
 def missing_segment(key: str) -> MissingSegmentError:
@@ -231,17 +257,23 @@ def decode_segment(key: str, data: bytes) -> pa.Table:
     Raises:
         FormatError: the bytes are damaged.
     """
-    with open_segment(key, lambda _: pa.BufferReader(data)) as file:
-        return _read(key, file.read)
+
+    def read() -> pa.Table:
+        most = max(MOST_MEMORY, MOST_TIMES * len(data))
+        _, folded = require_bounded(data, LOW_CARDINALITY, most)
+        with open_parquet(pa.BufferReader(data), folded) as file:
+            return file.read()
+
+    return _read(key, read)
 
 
-def read_group(key: str, file: pq.ParquetFile, group: int) -> pa.Table:
+def read_group(key: str, file: SegmentFile, group: int) -> pa.Table:
     """Return the rows of one row group in one chunk; the file stays open.
 
     Raises:
         FormatError: the bytes are damaged.
     """
-    return _read(key, lambda: file.read_row_group(group))
+    return _read(key, lambda: file.read(group))
 
 
 def _read(key: str, read: Callable[[], pa.Table]) -> pa.Table:
@@ -314,29 +346,24 @@ def droppable_tombstones(merging: Sequence[SegmentInfo], segments: Sequence[Segm
     return min(outside) - 1 if outside else max(segment.max_seq for segment in merging)
 
 
-def _open(key: str, data: bytes) -> pq.ParquetFile:
+def _look(key: str, data: bytes) -> Mapping[bytes, bytes]:
+    """Return a manifest's key-value metadata, if what it is said to hold is not too much."""
     if len(data) > MAX_MANIFEST_BYTES:
         raise FormatError(f"manifest '{key}' has {len(data)} bytes, over {MAX_MANIFEST_BYTES}")
+    found = metadata_of(data, MOST_MEMORY)
     try:
-        file = _parquet(pa.BufferReader(data), dictionaries=False)
-    except (pa.ArrowException, OSError, ValueError) as error:
+        if found is None:
+            said, _ = require_bounded(data, (), MOST_MEMORY)
+            found = said.rows, said.metadata
+    except ValueError as error:
         raise FormatError(f"manifest '{key}' is damaged: {error}") from error
-    if (rows := file.metadata.num_rows) > MAX_MANIFEST_ROWS:
+    rows, metadata = found
+    if rows > MAX_MANIFEST_ROWS:
         raise FormatError(f"manifest '{key}' has {rows} rows, over {MAX_MANIFEST_ROWS}")
-    return file
+    return metadata
 
 
-def _parquet(source: BinaryIO | pa.NativeFile, *, dictionaries: bool) -> pq.ParquetFile:
-    """Open a Parquet file whose pages are checked against their checksums when they are read."""
-    names = list(LOW_CARDINALITY) if dictionaries else None
-    try:
-        return pq.ParquetFile(source, read_dictionary=names, page_checksum_verification=True)
-    except KeyError:  # an older or a foreign file has not all of these columns
-        return pq.ParquetFile(source, page_checksum_verification=True)
-
-
-def _header(key: str, file: pq.ParquetFile) -> Header:
-    metadata = file.metadata.metadata or {}
+def _header(key: str, metadata: Mapping[bytes, bytes]) -> Header:
     try:
         said = metadata[METADATA_KEY]
         if len(said) > MAX_HEADER_BYTES:

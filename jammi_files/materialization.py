@@ -25,6 +25,7 @@ from jammi_files.validation import require_text
 __all__ = [
     "MANIFEST_VERSION",
     "MAX_SIDECAR_BYTES",
+    "BadSignature",
     "Device",
     "DeviceKind",
     "Match",
@@ -35,6 +36,7 @@ __all__ = [
     "MissingArtifact",
     "MissingManifest",
     "ModelIdentity",
+    "Unsigned",
     "Verdict",
     "artifact_digest",
     "canonical_json",
@@ -318,7 +320,30 @@ class MissingArtifact(_Verdict):
     verdict = "missing_artifact"
 
 
-Verdict = Match | Mismatch | MatchWithUnpinnedInputs | MissingManifest | MissingArtifact
+@dataclasses.dataclass(frozen=True, slots=True)
+class Unsigned(_Verdict):
+    """There is no signature; only a store with ``verify=`` asks for one."""
+
+    verdict = "unsigned"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class BadSignature(_Verdict):
+    """The signature is of no trusted key, or covers something else: ``reason`` says which."""
+
+    verdict = "bad_signature"
+    reason: str
+
+
+Verdict = (
+    Match
+    | Mismatch
+    | MatchWithUnpinnedInputs
+    | MissingManifest
+    | MissingArtifact
+    | Unsigned
+    | BadSignature
+)
 """``ok`` is true for the two kinds of match, ``verdict`` is the stored tag (`B015`)."""
 
 

@@ -12,6 +12,9 @@ from jammi_files.validation import LONGEST_TABLE_NAME, require_text
 
 DATA_SUFFIX = ".parquet"
 SIDECAR_SUFFIX = ".materialization.json"
+SIGNATURE_SUFFIX = ".intoto.jsonl"
+"""As in-toto names a bundle of attestations: a line for each envelope, here one."""
+
 INDEX_SUFFIX = ".idx"
 INDEX_SIBLINGS = (".usearch", ".rowmap", ".manifest.json")
 """The ANN index files that jammi-db keeps beside a table (`B047`)."""

@@ -233,7 +233,7 @@ class Recompute(Reuse):
         """Return the handle that makes a new result: an admin's results stay with their owners."""
         if not self.catalog.scope.admin:
             return self
-        return type(self)(self.catalog.pinned_to_tenant(record.tenant_id))
+        return type(self)(self.catalog.pinned_to_tenant(record.tenant_id), self.signing)
 
     def _kept(self, plan: RecomputePlan) -> dict[str, InputAnchor]:
         """Return the anchors of the results that steps read and that stay as they are."""

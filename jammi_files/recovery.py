@@ -12,13 +12,14 @@ from collections.abc import Iterator
 from enum import StrEnum
 
 from jammi_files import lease, naming
-from jammi_files.artifacts import Artifacts
+from jammi_files.artifacts import NOBODY, Artifacts
 from jammi_files.catalog import Catalog
 from jammi_files.errors import FormatError, JammiFilesError, StateError, TableNotFoundError
 from jammi_files.materialization import MaterializationManifest
 from jammi_files.reads import CatalogSnapshot
 from jammi_files.rules import Contract
 from jammi_files.schema import ResultTableRecord, ResultTableStatus, find_damage
+from jammi_files.signing import Signing
 from jammi_files.storage import TEMP_SUFFIX
 
 _MARK = "recovery: "
@@ -69,15 +70,21 @@ class _Decision:
 
 
 def recover(
-    catalog: Catalog, *, dry_run: bool, reap: bool, builds_only: bool = False
+    catalog: Catalog,
+    *,
+    dry_run: bool,
+    reap: bool,
+    builds_only: bool = False,
+    signing: Signing = NOBODY,
 ) -> RecoveryReport:
     """Drive every dead build of every tenant to ``ready`` or ``failed`` (`B246` to `B266`).
 
     The report names only what the handle's scope sees. ``builds_only`` leaves rows alone that are
-    ready and have lost their sidecar: somebody may have a copy of it.
+    ready and have lost their sidecar: somebody may have a copy of it. Where somebody signs or
+    verifies, no build is made ready whose signature is missing or not believed; none is made here.
     """
     everything = catalog.as_admin()
-    artifacts = Artifacts(catalog.storage)
+    artifacts = Artifacts(catalog.storage, signing)
     # One snapshot for all questions: a build that becomes ready meanwhile is not judged twice.
     snapshot = everything.snapshot()
     if not dry_run:
@@ -143,12 +150,27 @@ def _decide_building(
     sidecar = artifacts.read_sidecar(record)
     if sidecar is None:
         return _decision(record, kept, f"data without sidecar (`B249`, `B263`); {death}")
-    if artifacts.digest(record) != sidecar.artifact:
-        return _decision(record, kept, f"the sidecar attests other bytes (`B261`); {death}")
+    doubt = _find_doubt(artifacts, record, sidecar)
+    if doubt is not None:
+        return _decision(record, kept, f"{doubt}; {death}")
     action = RecoveryAction(
         record.table_name, RecoveryStep.PROMOTE, f"data and sidecar agree (`B250`); {death}"
     )
     return _Decision(action, record, sidecar, rows)
+
+
+def _find_doubt(
+    artifacts: Artifacts, record: ResultTableRecord, sidecar: MaterializationManifest
+) -> str | None:
+    """Say why a build that has data and sidecar must not become ready, None if it may."""
+    if artifacts.digest(record) != sidecar.artifact:
+        return "the sidecar attests other bytes (`B261`)"
+    if artifacts.signing == NOBODY:
+        return None
+    if artifacts.read_signature(record) is None:
+        return "the sidecar has no signature"
+    unbelieved = artifacts.judge_signature(record, sidecar)
+    return None if unbelieved is None else f"the signature is not believed: {unbelieved}"
 
 
 def _decide_ready(
@@ -219,7 +241,7 @@ def _was_recovered(record: ResultTableRecord) -> bool:
 
 def _table_of_temp(name: str) -> str:
     target = name.removesuffix(TEMP_SUFFIX).rpartition(".")[0]
-    for suffix in (naming.DATA_SUFFIX, naming.SIDECAR_SUFFIX):
+    for suffix in (naming.DATA_SUFFIX, naming.SIDECAR_SUFFIX, naming.SIGNATURE_SUFFIX):
         target = target.removesuffix(suffix)
     return target
 

@@ -9,6 +9,7 @@ that pays, checksums, no statistics. It is ordinary Parquet.
 from __future__ import annotations
 
 import functools
+import re
 import zlib
 from collections.abc import Mapping, Sequence
 from itertools import groupby
@@ -18,10 +19,22 @@ from typing import NamedTuple, TypeAlias
 import pyarrow as pa
 
 from jammi_files.cells import TO_ARROW
+from jammi_files.parquet_footer import VALUE_BYTES
 from jammi_files.parquet_tree import BOOLEAN, Leaf, Node, schema_of
 from jammi_files.rows import STORED, Row
 from jammi_files.schema import RECORD_FIELDS
-from jammi_files.thrift import BINARY, I32, STRUCT, binary, list_of, struct_of, zigzag
+from jammi_files.thrift import (
+    BINARY,
+    I32,
+    NUMBER,
+    STRUCT,
+    binary,
+    integer,
+    list_of,
+    read_struct,
+    struct_of,
+    zigzag,
+)
 from jammi_files.thrift import varint as varint_of
 
 Stripe: TypeAlias = tuple[bytes, ...]
@@ -33,9 +46,16 @@ _CREATED_BY = b"jammi_files version 1"
 _UNPACKED, _LZ4_RAW = 0, 7
 _PACKED_FROM = 192
 """Bytes of a page from which on compression is worth the call."""
+_MOST_ROWS = 1024
+"""Rows up to which a manifest is looked at as one of ours: they have far fewer."""
 _PATTERNS = 256
 """Patterns of nulls that are kept encoded for each leaf."""
 _LZ4 = pa.Codec("lz4_raw")
+_PAGE = re.compile(
+    rb"\x15\0\x15(%b)\x15(%b)\x15%b\x1c\x15(%b)\x15\0\x15\x06\x15\x06\0\0" % ((NUMBER,) * 4),
+    re.DOTALL,
+)
+"""The header of a page as `_Column.chunk` writes it: its size, as it is stored, and its values."""
 
 
 def stripe(row: Row) -> Stripe | None:
@@ -68,8 +88,43 @@ def to_parquet(stripes: Sequence[Stripe], metadata: Mapping[bytes, bytes]) -> by
         described.append(b"\x26\0\x1c%b\x26%b\0\0" % (chunk.described, zigzag(offset)))
         offset += len(chunk.page)
         unpacked += chunk.unpacked
-    footer = _footer(rows, described, unpacked, offset, metadata)
+    footer = _layout(rows, described, unpacked, offset) + _closing(metadata)
     return b"".join((*body, footer, len(footer).to_bytes(4, "little"), _MAGIC))
+
+
+def metadata_of(data: bytes, most: int) -> tuple[int, dict[bytes, bytes]] | None:
+    """Return the rows and the key-value metadata of a file that `to_parquet` made.
+
+    None if it was made otherwise, or takes more than ``most`` bytes of memory: see
+    `parquet_claims`. The pages are walked and the footer is made anew from them, so nothing is in
+    one that is told to be ours but what has been looked at, whoever wrote it.
+    """
+    end = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
+    if end < len(_MAGIC) or data[:4] != _MAGIC or data[-4:] != _MAGIC:
+        return None
+    described: list[bytes] = []
+    at, rows, unpacked, values = len(_MAGIC), 0, 0, 0
+    absent = b""
+    for leaf in _LEAVES if at < end else ():
+        found = leaf.read(data, at, absent)
+        if found is None:
+            return None
+        length, count, size, text = found
+        if not described:
+            if count > _MOST_ROWS:
+                return None
+            rows, absent = count, bytes(count)
+        described.append(b"\x26\0\x1c%b\x26%b\0\0" % (text, zigzag(at)))
+        at, values, unpacked = at + length, values + count, unpacked + size
+    layout = _layout(rows, described, unpacked, end)
+    if at != end or not data.startswith(layout, end) or unpacked + VALUE_BYTES * values > most:
+        return None
+    try:
+        said, stop = read_struct(data, end + len(layout), last=4)
+        metadata = {pair[1]: pair[2] for pair in said[5]}
+    except (ValueError, LookupError, TypeError):
+        return None
+    return (rows, metadata) if stop == len(data) - 8 and said.keys() == {5, 6} else None
 
 
 class _Chunk(NamedTuple):
@@ -103,30 +158,51 @@ class _Column:
             plain = _levels(defined) + plain
         if self.shape.is_repeated:
             plain = _levels(repeated) + plain
-        data, codec = plain, _UNPACKED
+        data = plain
         if len(plain) >= _PACKED_FROM:
             packed = _LZ4.compress(plain, asbytes=True)
             if len(packed) < len(plain):
-                data, codec = packed, _LZ4_RAW
+                data = packed
         header = b"\x15\0\x15%b\x15%b\x15%b\x1c\x15%b\x15\0\x15\x06\x15\x06\0\0" % (
             zigzag(len(plain)),
             zigzag(len(data)),
             zigzag(_signed(zlib.crc32(data))),
             zigzag(count),
         )
-        described = b"%b\x15%b\x16%b\x16%b\x16%b" % (
+        unpacked, packed = len(header) + len(plain), len(header) + len(data)
+        return _Chunk(header + data, unpacked, self._describe(count, unpacked, packed))
+
+    def read(self, data: bytes, at: int, absent: bytes) -> tuple[int, int, int, bytes] | None:
+        """Return length, values, size unpacked and description of the chunk at a place of a file.
+
+        None if no `chunk` begins there. ``absent`` are the levels of a column without values.
+        """
+        if absent and self.shape.is_optional:
+            nulls = self.nulls(len(absent), absent if self.shape.is_repeated else b"", absent, b"")
+            if data.startswith(nulls.page, at):
+                return len(nulls.page), len(absent), nulls.unpacked, nulls.described
+        page = _PAGE.match(data, at)
+        if page is None:
+            return None
+        plain, stored, count = map(integer, page.groups())
+        header = page.end() - at
+        unpacked, packed = header + plain, header + stored
+        if not 0 <= stored <= plain or packed > len(data) - at or count < 0:
+            return None
+        return packed, count, unpacked, self._describe(count, unpacked, packed)
+
+    def _describe(self, count: int, unpacked: int, packed: int) -> bytes:
+        return b"%b\x15%b\x16%b\x16%b\x16%b" % (
             self._described,
-            zigzag(codec),
+            zigzag(_LZ4_RAW if packed < unpacked else _UNPACKED),
             zigzag(count),
-            zigzag(len(header) + len(plain)),
-            zigzag(len(header) + len(data)),
+            zigzag(unpacked),
+            zigzag(packed),
         )
-        return _Chunk(header + data, len(header) + len(plain), described)
 
 
-def _footer(
-    rows: int, described: list[bytes], unpacked: int, end: int, metadata: Mapping[bytes, bytes]
-) -> bytes:
+def _layout(rows: int, described: list[bytes], unpacked: int, end: int) -> bytes:
+    """Return what a footer says of rows and pages."""
     group = b"\x19%b\x16%b\x16%b\x26%b\x16%b\0" % (
         list_of(STRUCT, described),
         zigzag(unpacked),
@@ -134,17 +210,17 @@ def _footer(
         zigzag(len(_MAGIC)),
         zigzag(end - len(_MAGIC)),
     )
+    groups = list_of(STRUCT, [group] if rows else [])
+    return b"\x15\x04\x19%b\x16%b\x19%b" % (_SCHEMA, zigzag(rows), groups)
+
+
+def _closing(metadata: Mapping[bytes, bytes]) -> bytes:
+    """Return what comes last in a footer."""
     pairs = [
         struct_of((1, BINARY, binary(key)), (2, BINARY, binary(value)))
         for key, value in metadata.items()
     ]
-    return b"\x15\x04\x19%b\x16%b\x19%b\x19%b\x18%b\0" % (
-        _SCHEMA,
-        zigzag(rows),
-        list_of(STRUCT, [group] if rows else []),
-        list_of(STRUCT, pairs),
-        binary(_CREATED_BY),
-    )
+    return b"\x19%b\x18%b\0" % (list_of(STRUCT, pairs), binary(_CREATED_BY))
 
 
 @functools.lru_cache(1024)

@@ -16,7 +16,6 @@ from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from jammi_files import manifest
 from jammi_files.errors import FormatError, JammiFilesError
@@ -24,6 +23,7 @@ from jammi_files.indexes import Positions, Postings, SortedIndex
 from jammi_files.manifest import MissingSegmentError, SegmentInfo
 from jammi_files.rows import Row, RowReader
 from jammi_files.schema import ModelTask, ResultTableKind, ResultTableStatus
+from jammi_files.segment_file import SegmentFile
 from jammi_files.storage import READERS, Storage
 
 T = TypeVar("T")
@@ -254,25 +254,19 @@ class Segment:
 class _RowGroups:
     """The row groups of a segment that is not worth loading whole yet."""
 
-    def __init__(self, key: str, file: pq.ParquetFile) -> None:
+    def __init__(self, key: str, file: SegmentFile) -> None:
         self._key, self._file = key, file
-        column = file.schema_arrow.get_field_index("table_name")
-        metadata = file.metadata
-        self._least: list[str] = [
-            metadata.row_group(group).column(column).statistics.min
-            for group in range(metadata.num_row_groups)
-        ]
         self._loaded: dict[int, Segment] = {}
 
     def __del__(self) -> None:
-        self._file.close(force=True)
+        self._file.close()
 
     def is_near(self, name: str) -> bool:
-        group = bisect_right(self._least, name) - 1
+        group = bisect_right(self._file.least, name) - 1
         return group < 0 or group in self._loaded
 
     def lookup(self, name: str) -> Row | None:
-        group = bisect_right(self._least, name) - 1
+        group = bisect_right(self._file.least, name) - 1
         if group < 0:
             return None
         if group not in self._loaded:

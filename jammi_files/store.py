@@ -14,7 +14,7 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from jammi_files import drawing, exports, lineage, parts, recovery
+from jammi_files import attesting, drawing, exports, lineage, parts, recovery
 from jammi_files.artifacts import Artifacts
 from jammi_files.catalog import Catalog
 from jammi_files.descriptors import Descriptor
@@ -25,6 +25,7 @@ from jammi_files.materialization import MaterializationManifest, Verdict
 from jammi_files.parts import Progress, Workers
 from jammi_files.recompute import Recompute
 from jammi_files.schema import ResultTableRecord
+from jammi_files.signing import Sign, Signing, Verify
 from jammi_files.storage import Durability
 
 _log = logging.getLogger("jammi_files")
@@ -47,8 +48,8 @@ class Verification:
 class ResultStore(Recompute):
     """The results under one root, seen from one scope; make one with `connect`."""
 
-    def __reduce__(self) -> tuple[type[ResultStore], tuple[Catalog]]:
-        return ResultStore, (self.catalog,)
+    def __reduce__(self) -> tuple[type[ResultStore], tuple[Catalog, Signing]]:
+        return ResultStore, (self.catalog, self.signing)
 
     def __repr__(self) -> str:
         return f"<ResultStore over {self.catalog!r}>"
@@ -60,11 +61,11 @@ class ResultStore(Recompute):
 
     def pinned_to_tenant(self, tenant: str | uuid.UUID | None) -> ResultStore:
         """Return a store over the same root bound to ``tenant``, without the admin mark."""
-        return ResultStore(self.catalog.pinned_to_tenant(tenant))
+        return ResultStore(self.catalog.pinned_to_tenant(tenant), self.signing)
 
     def as_admin(self) -> ResultStore:
         """Return a store that sees every tenant's results."""
-        return ResultStore(self.catalog.as_admin())
+        return ResultStore(self.catalog.as_admin(), self.signing)
 
     def read_materialization_manifest(self, table_name: str) -> MaterializationManifest | None:
         """Return a table's sidecar, None if it has none (`B188`).
@@ -85,11 +86,27 @@ class ResultStore(Recompute):
     ) -> Verdict:
         """Judge a table by its sidecar, bytes and row, reading in blocks (`B220` to `B231`).
 
+        A store with ``verify=`` judges the sidecar's signature first: `Unsigned`, `BadSignature`.
+
         Raises:
             TableNotFoundError: no visible row has the name.
             FormatError: the sidecar is damaged: an error, no verdict.
         """
         return self._artifacts.verify(self._record(table_name), expected_definition)
+
+    def seal(self, table_name: str) -> Verdict:
+        """Sign a ready result that was made before anybody signed, if its bytes are right.
+
+        Returns the verdict on it; unless it is ok, nothing is signed. A signature that is there
+        stays as it is and is judged where the store has ``verify=``.
+
+        Raises:
+            TableNotFoundError: no visible row has the name.
+            StateError: the table is not ready, or its data lies outside of the root.
+            InvalidInputError: the store has no ``sign=``.
+            FormatError: the sidecar is damaged.
+        """
+        return attesting.seal(self._artifacts, self._record(table_name))
 
     def verify_all(
         self,
@@ -107,7 +124,7 @@ class ResultStore(Recompute):
             InvalidInputError: ``executor`` is not an executor.
         """
         records = self.catalog.list_result_tables_by_status("ready")
-        verify = functools.partial(_verify, Artifacts(self.storage.uncached()))
+        verify = functools.partial(_verify, Artifacts(self.storage.uncached(), self.signing))
         with Workers(executor) as workers:
             answers = workers.run(verify, records, doubt=_is_bad)
             found = parts.in_order(answers, len(records), progress)
@@ -129,7 +146,7 @@ class ResultStore(Recompute):
         whose process lives is never touched. ``dry_run`` only plans; ``reap`` deletes data that
         has no attestation instead of keeping it under a failed row.
         """
-        return recovery.recover(self.catalog, dry_run=dry_run, reap=reap)
+        return recovery.recover(self.catalog, dry_run=dry_run, reap=reap, signing=self.signing)
 
     def url(self, table_name: str) -> str:
         """Return where any program finds the table's data object."""
@@ -292,8 +309,20 @@ def connect(  # noqa: PLR0913 - each says one thing of where and how
     durability: Durability = "fsync",
     max_staleness: float = 0.0,
     cache_dir: str | os.PathLike[str] | None = None,
+    sign: Sign | None = None,
+    verify: Verify | Iterable[Verify] | None = None,
 ) -> ResultStore:
-    """Open the results under a path or URL; see `Catalog.open` for the arguments and errors."""
+    """Open the results under a path or URL; see `Catalog.open` for the arguments and errors.
+
+    ``sign`` signs what this store makes: it takes a message and returns its signature. ``verify``
+    takes a message and a signature and says whether it is believed; several are asked in turn.
+    `jammi_files.signing` has both for HMAC-SHA256 and for Ed25519. They go along when the store is
+    pickled.
+
+    Raises:
+        InvalidInputError: one of them is not callable; and as `Catalog.open`.
+    """
+    signing = Signing.of(sign, verify)
     return ResultStore(
         Catalog.open(
             root,
@@ -302,5 +331,6 @@ def connect(  # noqa: PLR0913 - each says one thing of where and how
             durability=durability,
             max_staleness=max_staleness,
             cache_dir=cache_dir,
-        )
+        ),
+        signing,
     )

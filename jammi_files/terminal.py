@@ -39,6 +39,8 @@ _STYLES = {
     "mismatch": "red",
     "missing_manifest": "red",
     "missing_artifact": "red",
+    "unsigned": "red",
+    "bad_signature": "red",
     "ready": "green",
     "building": "cyan",
     "failed": "red",

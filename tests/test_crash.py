@@ -13,7 +13,16 @@ from typing import Any, NamedTuple
 import pytest
 from support.faults import CountingStorage, Crash, CrashingStorage, When
 from support.invariants import CRASH_POINTS, check_invariants
-from support.results import TABLE, build, finalize, row, rows, write
+from support.results import (
+    TABLE,
+    build,
+    build_signed,
+    finalize,
+    require_signed,
+    row,
+    rows,
+    write,
+)
 from support.roots import LocalRoots, MemoryRoots, contents
 
 from jammi_files import lease, manifest
@@ -165,6 +174,8 @@ SCENARIOS = {
     ),
     "create_table": Scenario(_built, lambda store: store.create_table(*TABLE), ("create",)),
     "build": Scenario(_rows_named("t0"), build, ("create", "ready")),
+    "signed": Scenario(_rows_named("t0"), build_signed, ("create", "ready")),
+    "delete_signed": Scenario(build_signed, _delete, ("delete",), 0, ORPHAN_OBJECT),
     "finalize": Scenario(_written, lambda store: finalize(store, "t0"), ("ready",)),
     "recover": Scenario(_dead_builds, lambda store: store.recover(), ("failed",) * 4 + ("ready",)),
     "reap": Scenario(
@@ -274,6 +285,7 @@ def _check(storage: Storage, scenario: Scenario, states: list[State], reached: i
     settled = contents(storage)
     for record in store.catalog.list_result_tables_by_status("ready"):
         assert store.verify_materialization(record.table_name).ok
+    require_signed(store.catalog)
     assert store.catalog.list_result_tables_by_status("building") == []
     found = check_invariants(storage, scenario.leaves | {Kind.TEMPORARY_FILE})
     for finding in found:  # data outlives its row only with the sidecar that says what it is

@@ -43,9 +43,11 @@ from jammi_files.validation import LONGEST_TABLE_NAME
 COUNTS = {
     "manifest": 400,
     "segment": 400,
+    "parts": 400,
     "header": 200,
     "root": 60,
     "sidecar": 1000,
+    "signature": 600,
     "format": 1500,
     "lease": 1000,
     "plan": 800,

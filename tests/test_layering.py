@@ -36,7 +36,7 @@ LAYERS = [
     ("serving", "pages"),
     ("__init__",),
     ("copy_root", "copy_plan", "copy_versions", "copy_objects"),
-    ("repairs", "interop", "fsck", "jammi_db"),
+    ("repairs", "interop", "fsck", "jammi_db", "offline"),
     ("store", "recompute", "recompute_job", "reuse", "answers"),
     (
         "sql",
@@ -66,7 +66,7 @@ LAYERS = [
         "lineage",
         "fingerprints",
     ),
-    ("build", "embeddings", "writer", "origin", "artifacts"),
+    ("build", "embeddings", "writer", "origin", "attesting", "artifacts"),
     ("catalog", "transaction", "upkeep", "operations"),
     ("vacuum", "reach", "garbage", "history", "bulk", "rules", "reads"),
     (
@@ -76,6 +76,7 @@ LAYERS = [
         "segment",
         "indexes",
         "manifest",
+        "segment_file",
         "retention",
         "row_pages",
         "rows",
@@ -104,9 +105,18 @@ LAYERS = [
         "storage",
     ),
     ("retarget", "naming", "vectors", "reasons", "file_versions", "table_versions"),
-    ("materialization", "descriptors", "descriptor_parts", "described", "strict_json"),
+    ("signing", "materialization", "descriptors", "descriptor_parts", "described", "strict_json"),
     ("scope", "producer", "schema", "cells", "timestamps", "validation"),
-    ("extras", "data_files", "terminal", "parquet_tree", "thrift", "parts"),
+    (
+        "extras",
+        "data_files",
+        "terminal",
+        "parquet_claims",
+        "parquet_footer",
+        "parquet_tree",
+        "thrift",
+        "parts",
+    ),
     ("errors",),
 ]
 """From the top down: a module may import only those that come after it."""

@@ -545,3 +545,19 @@ def test_documented_limits():
     """`FORMAT.md` states the numbers that other implementations must share."""
     text = (Path(manifest.__file__).parent / "FORMAT.md").read_text()
     assert re.search(rf"\b{manifest.INLINE_ROWS}\b", text)
+
+
+def test_checksums_are_checked():
+    """A value that was changed to another sound one is told: by its page's checksum alone."""
+    given_row = Row(record("name-of-a", 1), 1)
+    sink = io.BytesIO()
+    options = {"compression": "none", "use_dictionary": False, "write_statistics": False}
+    pq.write_table(table_of([given_row]), sink, write_page_checksum=True, **options)
+    own = manifest.encode_stripes(HEADER, [stripe(given_row)])
+    files = (own, manifest.decode_manifest), (sink.getvalue(), manifest.decode_segment)
+    for data, decode in files:
+        decode(KEY, data)
+        changed = data.replace(b"name-of-a", b"name-of-b")
+        assert changed != data
+        with pytest.raises(FormatError, match=f"{KEY}.*CRC"):
+            decode(KEY, changed)

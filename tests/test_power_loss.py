@@ -38,6 +38,7 @@ from support.results import (
     INPUTS,
     TABLE,
     build,
+    build_signed,
     finalize,
     row,
     rows,
@@ -284,6 +285,7 @@ SCENARIOS = {
         _create("t0"),
     ),
     "build": Scenario((_build, _build)),
+    "signed": Scenario((build_signed, build_signed)),
     "finalize": Scenario((_finalize,), _written),
     "written_elsewhere": Scenario((_written_elsewhere,)),
     "fail": Scenario((_fail,)),
@@ -311,6 +313,7 @@ KILLINGS = {
     "retry": Killing(_create("t1"), Scenario((_create("t1", if_not_exists=True),), _create("t0"))),
     "checkpoint": Killing(_checkpoint(1), Scenario((_checkpoint(2),), _create("t0"))),
     "build": Killing(_build, Scenario((_recover,))),
+    "signed": Killing(build_signed, Scenario((_recover,))),
     "write": Killing(
         lambda store: write(store, "t0"), Scenario((_finalize_if_written,), _create("t0"))
     ),

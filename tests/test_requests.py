@@ -17,13 +17,23 @@ import pyarrow as pa
 import pytest
 from support.buckets import Bucket
 from support.documents import bare, table
-from support.results import DATA, DESCRIPTOR, ENV, INPUTS, TABLE, build, row
+from support.results import (
+    DATA,
+    DESCRIPTOR,
+    ENV,
+    INPUTS,
+    SIGNING,
+    TABLE,
+    build,
+    build_signed,
+    row,
+)
 from support.servers.backends import FAST
 from support.servers.plain import split
 from support.threads import begin
 
 import jammi_files
-from jammi_files import Catalog, ConflictError, Match, definition_hash, reuse
+from jammi_files import Catalog, ConflictError, Match, ResultStore, definition_hash, reuse
 from jammi_files.log import key_of
 from jammi_files.root_format import PROBES
 
@@ -137,6 +147,16 @@ def whole_build(bucket):
     return lambda: build(bucket.store)
 
 
+def signed_build(bucket):
+    return lambda: build_signed(bucket.store)
+
+
+def signed_verify(bucket):
+    name = build_signed(bucket.store)
+    store = ResultStore(bucket.catalog, SIGNING)
+    return lambda: verify(store, name)
+
+
 def of_a_result(call):
     def prepare(bucket):
         name = build(bucket.store)
@@ -181,6 +201,8 @@ OPERATIONS = {
     "open a result's data": of_a_result(lambda store, name: store.open_table(name)),
     "open and read a result's data": of_a_result(read_data),
     "verify a result": of_a_result(verify),
+    "build a signed result": signed_build,
+    "verify a signed result": signed_verify,
     "judge a result's freshness": of_a_result(lambda store, name: store.staleness(name)),
 }
 

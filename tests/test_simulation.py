@@ -20,7 +20,7 @@ from support.simulation.history import Result
 from support.simulation.plan import Fault, Plan, draw
 from support.simulation.run import Run, shrink, simulate
 
-from jammi_files import draft, funnel, lease, log, objects, rules, vacuum
+from jammi_files import attesting, draft, lease, log, objects, rules, vacuum
 
 SEEDS = 500
 PARTS = 10
@@ -139,9 +139,9 @@ PROTECTIONS = {
     ),
     "a live build is not recovered": (lease, "find_death", lambda: lambda *_: "assumed"),
     "the sidecar comes before the promotion": (
-        funnel.Funnel,
-        "_put_sidecar",
-        lambda: lambda _self, _record, manifest: manifest,
+        attesting,
+        "put",
+        lambda: lambda _artifacts, _record, manifest: manifest,
     ),
     "a lost race is judged again": (log.Log, "_apply_to", _reapplies_blindly),
 }

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 from support.recomputing import ENV, Summing, at, docs, how, make, table
-from support.results import row, rows
+from support.results import SIGNING, row, rows
 from support.scopes import ACME, BETA
 from support.worlds import World, copied, determined, erase, holdings, observe, populate
 
@@ -429,6 +429,9 @@ STORE_WRITES: dict[str, Play] = {
     "open_writer": lambda store, world: each(world.names, lambda name: _written(store, name)),
     "recompute": _recomputes,
     "recover": _recoveries,
+    "seal": lambda store, world: each(
+        world.names, lambda name: ResultStore(store.catalog, SIGNING).seal(name)
+    ),
 }
 
 PLAYED = {

@@ -16,7 +16,7 @@ const TENANT = ["tenant_id", "Tenant", "170px"];
 const TONES = {
   ready: "good", building: "busy", failed: "bad", fresh: "good", stale: "bad", undecidable: "warn",
   missing_manifest: "warn", match: "good", match_with_unpinned_inputs: "warn", mismatch: "bad",
-  missing_artifact: "bad", error: "bad",
+  missing_artifact: "bad", unsigned: "warn", bad_signature: "bad", error: "bad",
 };
 const $ = (id) => document.getElementById(id);
 

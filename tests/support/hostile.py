@@ -25,7 +25,7 @@ from typing import Any
 import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
-from support.results import build, row
+from support.results import SIGNING, build, row
 from support.scopes import ACME
 from support.stored import record
 
@@ -38,13 +38,14 @@ from jammi_files import (
     lease,
     manifest,
     root_format,
+    signing,
 )
 from jammi_files.cli import main
 from jammi_files.log import key_of
 from jammi_files.rows import Row, RowReader, rows_of, table_of, with_dictionaries
 
-MOST_MEMORY = 4 << 30
-"""Bytes that Arrow may allocate for one input: a page of Parquet may claim two gigabytes."""
+MOST_MEMORY = 1 << 30
+"""Bytes that Arrow may allocate for one input: the library's own limit for rows."""
 
 ENGINE = Path(__file__).parent.parent / "data" / "jammi-0.32"
 HOSTILE_WORDS = ("a\x1b[31mred\n\x9b2J\u202e\x07", "A", "a", "\u0430", "x" * 221, "é" * 110, "..")
@@ -111,6 +112,24 @@ def _decode_segment(data: bytes, _: Path) -> None:
         RowReader(table).read(table.num_rows - 1)
 
 
+def _large_segments() -> list[bytes]:
+    table = with_dictionaries(table_of(_rows(9))).sort_by("table_name").combine_chunks()
+    seeds = []
+    for options in ({"compression": "zstd"}, {"compression": "none", "use_dictionary": False}):
+        sink = io.BytesIO()
+        pq.write_table(table, sink, row_group_size=3, **options)
+        seeds.append(sink.getvalue())
+    return seeds
+
+
+def _read_parts(data: bytes, _: Path) -> None:
+    """Look names up in row groups; what Arrow says of columns is never asked: it may abort."""
+    file = manifest.open_segment("key", lambda _: io.BytesIO(data))
+    assert file.least == sorted(file.least)
+    for group in range(len(file)):
+        manifest.describe_segment("key", manifest.read_group("key", file, group))
+
+
 def _headers() -> list[bytes]:
     return [_said(pq.ParquetFile(pa.BufferReader(data))) for data in _manifests()[:2]]
 
@@ -162,6 +181,20 @@ def _read_sidecar(data: bytes, _: Path) -> None:
     assert MaterializationManifest.from_json_bytes(found.to_json_bytes()) == found
     assert found.descriptor_digest
     assert found.unpinned_inputs is not None
+
+
+def _signatures() -> list[bytes]:
+    found = [MaterializationManifest.from_json_bytes(data) for data in _sidecars()]
+    return [SIGNING.seal("t", sidecar) for sidecar in found]
+
+
+def _judge_signature(data: bytes, _: Path) -> None:
+    """Judge bytes by a key, and by none; whatever they are, they are no exception."""
+    sidecar = MaterializationManifest.from_json_bytes(_sidecars()[0])
+    SIGNING.judge("t", sidecar, data)
+    for believe in (True, False):
+        signing.Signing(verifiers=(lambda *_, answer=believe: answer,)).judge("t", sidecar, data)
+    signing.covered(data)
 
 
 @functools.cache
@@ -269,9 +302,11 @@ def _run_command(data: bytes, scratch: Path) -> None:
 TARGETS = {
     "manifest": Target(_manifests, _decode_manifest),
     "segment": Target(_segments, _decode_segment),
+    "parts": Target(_large_segments, _read_parts),
     "header": Target(_headers, _decode_header),
     "root": Target(_manifests, _open_root),
     "sidecar": Target(_sidecars, _read_sidecar),
+    "signature": Target(_signatures, _judge_signature),
     "format": Target(_formats, lambda data, _: root_format.decode("where", data)),
     "lease": Target(_leases, _read_lease),
     "plan": Target(_plans, _read_plan),

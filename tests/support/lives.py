@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from support.invariants import AFTER_RECOVERY, CRASH_POINTS, check_invariants
 from support.power import Bounds, State, moments, require_complete
 from support.recording import Op, Record, dying, recording, tree_of
-from support.results import row
+from support.results import require_signed, row
 
 from jammi_files import connect, local
 from jammi_files.catalog import Catalog
@@ -272,6 +272,7 @@ def check(root: Path, lived: Life) -> Survivor:
     for record in map(catalog.get_result_table, ready):
         assert record is not None
         assert record.is_ready
+    require_signed(catalog)
     version = catalog.version
     catalog.create_result_table(**row("after the cut"))
     assert catalog.version > version

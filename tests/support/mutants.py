@@ -340,10 +340,10 @@ FORMATS = (
     ),
     _mutant(
         "pages carry checksums that are checked",
-        "manifest",
-        "(source, read_dictionary=names, page_checksum_verification=True)",
-        "(source, read_dictionary=names)",
-        f"{_POWER}::test_every_torn_form_is_told",
+        "segment_file",
+        "read_dictionary=[*folded], page_checksum_verification=True",
+        "read_dictionary=[*folded]",
+        "tests/test_manifest.py::test_checksums_are_checked",
     ),
     _mutant(
         "segments are validated",
@@ -599,20 +599,20 @@ BUILDS = (
         "publish: the sidecar before the promotion",
         "funnel",
         (
-            Edit("        manifest = self._put_sidecar(record, manifest)\n", ""),
+            Edit("        manifest = attesting.put(self._artifacts, record, manifest)\n", ""),
             Edit(
                 "        self._written.pop(table_name, None)\n        return manifest\n",
                 "        self._written.pop(table_name, None)\n"
-                "        return self._put_sidecar(record, manifest)\n",
+                "        return attesting.put(self._artifacts, record, manifest)\n",
             ),
         ),
         ("tests/test_funnel.py::test_publish_order",),
     ),
     _mutant(
         "publish: another sidecar is never overwritten",
-        "funnel",
-        "            if earlier is None or earlier.statement != manifest.statement:\n",
-        "            if earlier is None:\n",
+        "attesting",
+        "        if earlier is None or earlier.statement != manifest.statement:\n",
+        "        if earlier is None:\n",
         "tests/test_funnel.py::test_other_sidecar_is_there",
     ),
     _mutant(
@@ -1054,6 +1054,167 @@ WORKERS = (
     ),
 )
 
+_BOMBS = "tests/test_bombs.py"
+
+BOMBS = (
+    _mutant(
+        "bombs: memory is bounded before Arrow sees the bytes",
+        "parquet_footer",
+        "    if memory > most:\n",
+        "    if False:\n",
+        f"{_BOMBS} -k 'lies or many_groups'",
+        fast=True,
+    ),
+    _mutant(
+        "bombs: a dictionary counts for each of its values",
+        "parquet_claims",
+        "            memory += count * longest\n",
+        "            pass\n",
+        f"{_BOMBS}::test_a_dictionary_counts_for_each_value",
+    ),
+    _mutant(
+        "bombs: encodings without a bound are refused",
+        "parquet_claims",
+        "        if encoding not in _BOUNDED:\n",
+        "        if False:\n",
+        f"{_BOMBS} -k 'lies or bombs_of_arrow'",
+    ),
+    _mutant(
+        "bombs: pages hold what the footer says",
+        "parquet_claims",
+        "    if values != chunk.values:\n",
+        "    if False:\n",
+        f"{_BOMBS}::test_lies",
+    ),
+    _mutant(
+        "bombs: rows of a row group are bounded",
+        "parquet_footer",
+        "    if rows > MOST_GROUP_ROWS:\n",
+        "    if False:\n",
+        f"{_BOMBS} -k bombs_of_arrow",
+    ),
+    _mutant(
+        "bombs: columns lie within the pages",
+        "parquet_footer",
+        "    if min(numbers) < 0 or start < len(MAGIC) or start + packed > end:\n",
+        "    if False:\n",
+        f"{_BOMBS}::test_lies",
+    ),
+    _mutant(
+        "bombs: Thrift nests only so deep",
+        "thrift",
+        "    if deepest <= 0:\n        raise ValueError(_TOO_DEEP)\n    count, kind",
+        "    count, kind",
+        f"{_BOMBS}::test_lists_nest_only_so_deep",
+    ),
+    _mutant(
+        "bombs: only what was made of its pages is told to be ours",
+        "row_pages",
+        "    if at != end or not data.startswith(layout, end) or",
+        "    if at != end or",
+        f"{_BOMBS}::test_nothing_else_passes_for_ours",
+    ),
+    _mutant(
+        "bombs: writers stay within what readers take",
+        "manifest",
+        "    if size > _GROUP_BYTES:\n",
+        "    if False:\n",
+        f"{_BOMBS}::test_large_rows_come_in_small_groups",
+    ),
+)
+
+_SIGNED = "tests/test_signing.py"
+
+SIGNATURES = (
+    _mutant(
+        "signatures: written before the sidecar",
+        "attesting",
+        "    signed = _put_signature(artifacts, record, manifest)\n"
+        "    found = _put_sidecar(artifacts, record, signed)\n",
+        "    found = _put_sidecar(artifacts, record, manifest)\n"
+        "    signed = _put_signature(artifacts, record, found)\n",
+        "tests/test_crash.py::test_every_crash_state[memory-signed]",
+    ),
+    _mutant(
+        "signatures: who verifies asks for one",
+        "artifacts",
+        "        if unbelieved is not None:\n            return unbelieved\n",
+        "",
+        f"{_SIGNED} -k 'unsigned_results or another_key'",
+        fast=True,
+    ),
+    _mutant(
+        "signatures: of this table and sidecar",
+        "signing",
+        "        return None if flaw is None else BadSignature(flaw)\n",
+        "        return None\n",
+        f"{_SIGNED} -k 'swapped or changed_sidecar or another_name'",
+    ),
+    _mutant(
+        "signatures: the name of a key is no proof",
+        "signing",
+        "(not own or not key_id or own == key_id) and verify(message, signature) is True",
+        "own == key_id or verify(message, signature) is True",
+        f"{_SIGNED} -k 'is_no_proof'",
+    ),
+    _mutant(
+        "signatures: what is signed is encoded with its type",
+        "signing",
+        'b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)',
+        "payload",
+        f"{_SIGNED}::test_the_envelope",
+    ),
+    _mutant(
+        "signatures: JSON is compared as JSON",
+        "signing",
+        "    if strict_json.canonical_json(said) == strict_json.canonical_json(expected):\n",
+        "    if said == expected:\n",
+        f"{_SIGNED} -k takes_for_equal",
+    ),
+    _mutant(
+        "signatures: nothing that somebody put there is signed",
+        "attesting",
+        "    if dataclasses.replace(earlier, produced_by=by, produced_at=at) != manifest:\n",
+        "    if False:\n",
+        f"{_SIGNED} -k nothing_else_is_signed",
+    ),
+    _mutant(
+        "signatures: a sidecar that was there is signed as it is",
+        "attesting",
+        "    if found != signed:  # of an attempt that nobody signed\n",
+        "    if False:\n",
+        f"{_SIGNED} -k by_one_who_signs",
+    ),
+    _mutant(
+        "signatures: what no verifier believes is not written",
+        "signing",
+        "        if self.verifiers and self.judge(table_name, sidecar, data) is not None:\n",
+        "        if False:\n",
+        f"{_SIGNED} -k no_verifier_believes",
+    ),
+    _mutant(
+        "signatures: recovery promotes nothing unsigned where somebody asks",
+        "recovery",
+        "    if artifacts.read_signature(record) is None:\n",
+        "    if False:\n",
+        f"{_SIGNED} -k test_recovery",
+    ),
+    _mutant(
+        "signatures: deleted with their results",
+        "artifacts",
+        "suffixes = (naming.SIGNATURE_SUFFIX, naming.SIDECAR_SUFFIX,",
+        "suffixes = (naming.SIDECAR_SUFFIX,",
+        f"{_SIGNED}::test_deletion",
+    ),
+    _mutant(
+        "signatures: copied",
+        "copy_plan",
+        "(*naming.INDEX_SIBLINGS, naming.SIGNATURE_SUFFIX, naming.SIDECAR_SUFFIX)",
+        "(*naming.INDEX_SIBLINGS, naming.SIDECAR_SUFFIX)",
+        f"{_SIGNED}::test_copies",
+    ),
+)
+
 MUTANTS = (
     *LOCAL,
     *SYNCS,
@@ -1067,4 +1228,6 @@ MUTANTS = (
     *QUERIES,
     *HOSTILE,
     *WORKERS,
+    *BOMBS,
+    *SIGNATURES,
 )

@@ -7,6 +7,8 @@ from typing import Any
 import pyarrow as pa
 
 from jammi_files import Device, External, InputAnchor, MaterializationEnv, ResultStore
+from jammi_files.catalog import Catalog
+from jammi_files.signing import HmacSigner, HmacVerifier, Signing
 
 DESCRIPTOR = External(producer_id="tests", params={"seed": "1"})
 ENV = MaterializationEnv(engine_version="0.32.0", device=Device.cpu())
@@ -21,6 +23,25 @@ def build(store: ResultStore, **also: Any) -> str:
     with store.build(*TABLE, **CONTRACT, **also) as out:
         out.write(DATA)
     return out.table_name
+
+
+SECRET = b"sixteen bytes and more"
+SIGNING = Signing(HmacSigner(SECRET), (HmacVerifier(SECRET),))
+
+
+def build_signed(store: ResultStore) -> str:
+    """Build one ready and signed result, of a source that `require_signed` knows."""
+    with ResultStore(store.catalog, SIGNING).build("signed", *TABLE[1:], **CONTRACT) as out:
+        out.write(DATA)
+    return out.table_name
+
+
+def require_signed(catalog: Catalog) -> None:
+    """Require that no result that was to be signed is ready without a good signature."""
+    store = ResultStore(catalog.as_admin(), SIGNING)
+    for record in store.catalog.find_result_tables("signed"):
+        if record.is_ready:
+            assert store.verify_materialization(record.table_name).ok, record.table_name
 
 
 def write(store: ResultStore, table_name: str) -> None:
