@@ -67,7 +67,7 @@ LAYERS = [
         "fingerprints",
     ),
     ("build", "embeddings", "writer", "origin", "artifacts"),
-    ("catalog", "transaction", "upkeep", "operations"),
+    ("catalog", "transaction", "upkeep", "operations", "hooks"),
     ("vacuum", "reach", "garbage", "history", "bulk", "rules", "reads"),
     (
         "draft",
@@ -106,7 +106,17 @@ LAYERS = [
     ("retarget", "naming", "vectors", "reasons", "file_versions", "table_versions"),
     ("materialization", "descriptors", "descriptor_parts", "described", "strict_json"),
     ("scope", "producer", "schema", "cells", "timestamps", "validation"),
-    ("extras", "data_files", "terminal", "parquet_tree", "thrift", "parts"),
+    (
+        "extras",
+        "data_files",
+        "frames",
+        "terminal",
+        "parquet_tree",
+        "thrift",
+        "parts",
+        "events",
+        "tracing",
+    ),
     ("errors",),
 ]
 """From the top down: a module may import only those that come after it."""
