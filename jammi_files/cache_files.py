@@ -202,7 +202,7 @@ class CacheFiles:
 
     def _distrust(self, name: str, error: Exception) -> None:
         text = "left out the cached object '%s/%s': %s"
-        events.info(Event.LEFT_OUT, text, self.directory, name, error)
+        events.info(Event.DROPPED, text, self.directory, name, error)
         self.drop(name)
 
     def _complain(self, error: OSError) -> None:

@@ -29,6 +29,7 @@ class Event(StrEnum):
     RECOVERED = "recovered"
     VACUUMED = "vacuumed"
     COPIED = "copied"
+    DROPPED = "dropped"
     LEFT_OUT = "left_out"
     KEPT = "kept"
     WORKER_LOST = "worker_lost"

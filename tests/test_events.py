@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import logging
 import re
+import threading
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from support.threads import begin
 import jammi_files
 from jammi_files import connect, copy, lease, manifest
 from jammi_files.cli import main
-from jammi_files.events import Event
+from jammi_files.events import LOGGER, Event
 
 HOME = Path(jammi_files.__file__).parent
 PAGE = (HOME / "docs" / "observability.md").read_text(encoding="utf-8")
@@ -92,22 +93,23 @@ def test_a_failure(store, told):
 def test_reuse(store, told):
     """A result that is reused is told; who waits for another's build says so once."""
     ask = {"source_id": "docs", "task": "ner", "env": CONTRACT["env"], "inputs": ()}
-    waiting, done = [], []
+    is_waiting, others = threading.Event(), []
+    handler = logging.Handler()
+    handler.emit = lambda record: record.event == "waiting" and is_waiting.set()
 
     def slow():
-        second = begin(store.get_or_build, CONTRACT["descriptor"], fn=dict, **ask)
-        for _ in range(int(LIMIT / 0.01)):
-            waiting[:] = told("waiting")
-            if waiting:
-                break
-            begin(int).result(LIMIT)  # let the other thread run
-        done[:] = [second]
+        others.append(begin(store.get_or_build, CONTRACT["descriptor"], fn=dict, **ask))
+        assert is_waiting.wait(LIMIT)
         return {"a": [1]}
 
-    first = store.get_or_build(CONTRACT["descriptor"], fn=slow, **ask)
-    second = done[0].result(LIMIT)
-    assert [each.table_name for each in waiting] == [first.table_name]
-    assert [each.table_name for each in told("reused")] == [second.table_name]
+    LOGGER.addHandler(handler)
+    try:
+        first = store.get_or_build(CONTRACT["descriptor"], fn=slow, **ask)
+        assert others[0].result(LIMIT).table_name == first.table_name
+    finally:
+        LOGGER.removeHandler(handler)
+    assert [each.table_name for each in told("waiting")] == [first.table_name]
+    assert [each.table_name for each in told("reused")] == [first.table_name]
 
 
 def test_a_verdict(store, told):

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-from opentelemetry import trace
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from support.results import CONTRACT, DATA, TABLE, build
 
 import jammi_files
@@ -26,24 +24,36 @@ SOMETIMES = {"jammi_files.table_name", "jammi_files.version", "jammi_files.defin
 
 
 @pytest.fixture(scope="module")
-def exporter():
-    """Return where spans of this process go; a process chooses its provider once."""
-    spans = InMemorySpanExporter()
-    if not isinstance(trace.get_tracer_provider(), TracerProvider):
-        trace.set_tracer_provider(TracerProvider())
-    processor = SimpleSpanProcessor(spans)
-    trace.get_tracer_provider().add_span_processor(processor)
-    yield spans
-    processor.shutdown()
+def otel():
+    """Use OpenTelemetry in this process for as long as these tests run."""
+    trace = importlib.import_module("opentelemetry.trace")
+    sdk = importlib.import_module("opentelemetry.sdk.trace")
+    export = importlib.import_module("opentelemetry.sdk.trace.export")
+    memory = importlib.import_module("opentelemetry.sdk.trace.export.in_memory_span_exporter")
+    tracing._tracer.cache_clear()
+    exporter, provider = memory.InMemorySpanExporter(), sdk.TracerProvider()
+    provider.add_span_processor(export.SimpleSpanProcessor(exporter))
+    trace.set_tracer_provider(provider)
+    yield SimpleNamespace(trace=trace, exporter=exporter)
+    provider.shutdown()
+    tracing._tracer.cache_clear()
+    for name in [each for each in sys.modules if each.startswith("opentelemetry")]:
+        del sys.modules[name]
 
 
 @pytest.fixture
-def spans(exporter):
+def trace(otel):
+    """Return the API of OpenTelemetry."""
+    return otel.trace
+
+
+@pytest.fixture
+def spans(otel):
     """Return a function that gives the finished spans, in the order in which they began."""
-    exporter.clear()
+    otel.exporter.clear()
 
     def finished():
-        found = sorted(exporter.get_finished_spans(), key=lambda span: span.start_time)
+        found = sorted(otel.exporter.get_finished_spans(), key=lambda span: span.start_time)
         for span in found:
             documented = TABLE_OF_SPANS[span.name]
             assert span.attributes.keys() <= documented, span.name
@@ -66,7 +76,7 @@ def short(span):
     return span.name.removeprefix("jammi_files.")
 
 
-def test_a_build(store, spans):
+def test_a_build(store, spans, trace):
     """A build is a span with the work in its block and its commits inside it."""
     with store.build(*TABLE, **CONTRACT) as out:
         assert trace.get_current_span().name == "jammi_files.build"
@@ -85,7 +95,7 @@ def test_a_build(store, spans):
     assert not trace.get_current_span().is_recording()
 
 
-def test_a_build_that_fails(store, spans):
+def test_a_build_that_fails(store, spans, trace):
     """An exception ends the span and is recorded, whether it was the block's or its end's."""
 
     def failing():
@@ -118,7 +128,7 @@ def test_reuse(store, spans):
     assert [span.attributes["jammi_files.outcome"] for span in asked] == ["computed", "reused"]
 
 
-def test_threads_keep_the_parent(store, spans):
+def test_threads_keep_the_parent(store, spans, trace):
     """What `verify_all` does on threads lies inside the span in which it was called."""
     name = build(store)
     sampled = trace.TraceFlags(trace.TraceFlags.SAMPLED)
