@@ -9,7 +9,7 @@ wait for lineage, recomputation and copies. Type checkers read `__init__.pyi`.
 from importlib import import_module
 
 _HOMES = {
-    "cache": "CacheOutcome CachePolicy",
+    "cache": "CacheOutcome CachePolicy Obtained",
     "catalog": "Catalog",
     "copy_root": "CopyProgress CopyReport CopyTrouble copy",
     "descriptor_parts": (
@@ -32,6 +32,7 @@ _HOMES = {
     "funnel": "ResultTableInfo",
     "garbage": "VacuumAction VacuumKind",
     "history": "CommitInfo",
+    "hooks": "CommitEvent FailedEvent Hooks ReadyEvent",
     "lineage": "LineageEdge",
     "materialization": (
         "BadSignature Device Match MatchWithUnpinnedInputs MaterializationEnv "
@@ -52,7 +53,6 @@ _HOMES = {
     "recompute_report": "RecomputeOutcome RecomputeProgress RecomputeReport RecomputeResult",
     "recovery": "RecoveryAction RecoveryReport RecoveryStep",
     "repairs": "RepairAction RepairReport RepairStep repair",
-    "reuse": "Obtained",
     "schema": (
         "AnchorKind InputAnchor ModelTask ResultTableKind ResultTableRecord ResultTableStatus "
         "records_table"

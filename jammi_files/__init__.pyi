@@ -1,6 +1,6 @@
 # The public names with their types; `__init__.py` says which module has which.
 
-from jammi_files.cache import CacheOutcome, CachePolicy
+from jammi_files.cache import CacheOutcome, CachePolicy, Obtained
 from jammi_files.catalog import Catalog
 from jammi_files.copy_root import (
     CopyProgress,
@@ -65,6 +65,7 @@ from jammi_files.fingerprints import (
 from jammi_files.funnel import ResultTableInfo
 from jammi_files.garbage import VacuumAction, VacuumKind
 from jammi_files.history import CommitInfo
+from jammi_files.hooks import CommitEvent, FailedEvent, Hooks, ReadyEvent
 from jammi_files.lineage import LineageEdge
 from jammi_files.materialization import (
     BadSignature,
@@ -126,7 +127,6 @@ from jammi_files.repairs import (
     RepairStep,
     repair,
 )
-from jammi_files.reuse import Obtained
 from jammi_files.schema import (
     AnchorKind,
     InputAnchor,
@@ -163,6 +163,7 @@ __all__ = [
     "Cascade",
     "Catalog",
     "CatalogSnapshot",
+    "CommitEvent",
     "CommitInfo",
     "CommitUnknownError",
     "ConflictError",
@@ -179,9 +180,11 @@ __all__ = [
     "EdgeGather",
     "Embedding",
     "External",
+    "FailedEvent",
     "FormatError",
     "Fresh",
     "GraphPropagation",
+    "Hooks",
     "HybridCandidates",
     "Inference",
     "InputAdvanced",
@@ -214,6 +217,7 @@ __all__ = [
     "ParentRecomputed",
     "ParentReplaced",
     "PlannedParent",
+    "ReadyEvent",
     "RecomputeContext",
     "RecomputeOutcome",
     "RecomputeParent",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable
 from types import TracebackType
@@ -9,14 +10,16 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 
 import pyarrow as pa
 
+from jammi_files import tracing
 from jammi_files.errors import (
     CommitUnknownError,
     InvalidInputError,
     JammiFilesError,
     StateError,
 )
+from jammi_files.frames import tables
 from jammi_files.materialization import MaterializationManifest
-from jammi_files.writer import ResultWriter, as_table
+from jammi_files.writer import ResultWriter
 
 
 class Created(Protocol):
@@ -54,6 +57,7 @@ class Build(Generic[C]):
         self._info: C | None = None
         self._writer: ResultWriter | None = None
         self._manifest: MaterializationManifest | None = None
+        self._span = tracing.span("build")
 
     @property
     def info(self) -> C:
@@ -79,16 +83,22 @@ class Build(Generic[C]):
             raise StateError("the result is not ready; leave the with block first")
         return self._manifest
 
-    def write(self, data: Any) -> None:  # noqa: ANN401 - whatever speaks Arrow
-        """Append a record batch, a table, or anything that speaks the Arrow PyCapsule interface.
+    def write(self, data: Any) -> None:  # noqa: ANN401 - see `frames.tables`
+        """Append rows, in whatever form an Arrow table can be made of; a stream stays a stream.
+
+        That is a pyarrow table, batch, reader, scanner or dataset; a pandas or Polars DataFrame; a
+        Hugging Face dataset; whatever else speaks the Arrow PyCapsule interface; a mapping of
+        columns; or an iterable of those.
+
+        Named levels of a pandas index become columns, row numbers are left out.
 
         Raises:
-            InvalidInputError: the data is not Arrow, or has another schema than before.
+            InvalidInputError: the data is none of those, or has another schema than before.
         """
-        table = as_table(data)
-        if self._writer is None:
-            self._writer = self._steps.open_writer(self.info, self._schema or table.schema)
-        self._writer.write(table)
+        for table in tables(data, self._tick):
+            if self._writer is None:
+                self._writer = self._steps.open_writer(self.info, self._schema or table.schema)
+            self._writer.write(table)
 
     def checkpoint(self, batch: int) -> None:
         """Record how far the build has come; the last one lands in the row (`B161`)."""
@@ -97,27 +107,36 @@ class Build(Generic[C]):
     def __enter__(self) -> Self:
         if self._info is not None:
             raise StateError("a build runs once; call store.build again")
-        self._info = self._steps.create()
+        with contextlib.ExitStack() as stack:
+            self._span = stack.enter_context(tracing.span("build"))
+            self._info = self._steps.create()
+            self._span.set(table_name=self._info.table_name)
+            stack.pop_all()  # the span ends with the block
         return self
 
     def __exit__(
         self,
-        _: type[BaseException] | None,
+        kind: type[BaseException] | None,
         error: BaseException | None,
-        __: TracebackType | None,
+        trace: TracebackType | None,
     ) -> None:
         if error is not None:
-            self._give_up(error)
+            try:
+                self._give_up(error)
+            finally:
+                self._span.__exit__(kind, error, trace)
             return
-        try:
-            self._finish()
-        except CommitUnknownError as unknown:
-            # Never clean up here: the result may be ready. If it is not, recovery makes it so.
-            unknown.add_note(f"'{self.table_name}' is complete; recover() settles its state")
-            raise
-        except BaseException as failure:
-            self._give_up(failure)
-            raise
+        with contextlib.ExitStack() as leaving:
+            leaving.push(self._span)
+            try:
+                self._finish()
+            except CommitUnknownError as unknown:
+                # Never clean up here: the result may be ready. If it is not, recovery makes it so.
+                unknown.add_note(f"'{self.table_name}' is complete; recover() settles its state")
+                raise
+            except BaseException as failure:
+                self._give_up(failure)
+                raise
 
     def _finish(self) -> None:
         if self._writer is None:
@@ -126,6 +145,15 @@ class Build(Generic[C]):
             self._writer = self._steps.open_writer(self.info, self._schema)
         artifact = self._writer.close()
         self._manifest = self._steps.finalize(self.table_name, artifact.rows)
+        self._span.set(
+            rows=artifact.rows,
+            bytes=artifact.size,
+            definition_hash=self._manifest.definition_hash,
+        )
+
+    def _tick(self) -> None:
+        if self._writer is not None:
+            self._writer.tick()
 
     def _give_up(self, error: BaseException) -> None:
         if self._writer is not None:

@@ -75,6 +75,19 @@ class CacheOutcome:
         return {"cache_outcome": self.cache_outcome, **table}
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Obtained:
+    """A result that was asked for: its row, and whether it was computed or reused (`B124`)."""
+
+    record: ResultTableRecord
+    outcome: CacheOutcome
+
+    @property
+    def table_name(self) -> str:
+        """The result's name."""
+        return self.record.table_name
+
+
 def lookup(reads: Reads, definition_hash: str, inputs: Sequence[InputAnchor]) -> str | None:
     """Return the name of the newest exact match without looking at its bytes (`B117`, `B120`)."""
     match = next(matches(reads, definition_hash, inputs), None)

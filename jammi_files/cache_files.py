@@ -13,7 +13,6 @@ import contextlib
 import errno
 import hashlib
 import io
-import logging
 import os
 import re
 import stat
@@ -23,9 +22,9 @@ import uuid
 from collections.abc import Callable, Iterator
 from typing import BinaryIO, Self
 
+from jammi_files import events
+from jammi_files.events import Event
 from jammi_files.storage import TEMP_SUFFIX
-
-_log = logging.getLogger("jammi_files")
 
 _BLOCK = 1 << 16
 _DIGEST_BYTES = 32
@@ -202,13 +201,15 @@ class CacheFiles:
             total -= size
 
     def _distrust(self, name: str, error: Exception) -> None:
-        _log.info("left out the cached object '%s/%s': %s", self.directory, name, error)
+        text = "left out the cached object '%s/%s': %s"
+        events.info(Event.DROPPED, text, self.directory, name, error)
         self.drop(name)
 
     def _complain(self, error: OSError) -> None:
         if not self._complained:
             self._complained = True
-            _log.warning("'%s' cannot be used as a cache: %s", self.directory, error)
+            text = "'%s' cannot be used as a cache: %s"
+            events.warn(Event.NOT_CACHED, text, self.directory, error)
 
 
 class _Entry:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-import logging
 import os
 import threading
 import uuid
@@ -18,7 +17,7 @@ from typing import Any, Self, TypeVar
 
 import pyarrow as pa
 
-from jammi_files import lease, manifest, root_format, rules
+from jammi_files import events, lease, manifest, root_format, rules
 from jammi_files.draft import CatalogCodec, Draft, merge_segments
 from jammi_files.errors import (
     InvalidInputError,
@@ -26,7 +25,9 @@ from jammi_files.errors import (
     StateError,
     VersionNotFoundError,
 )
+from jammi_files.events import Event
 from jammi_files.history import CommitInfo, find_version_at, read_history
+from jammi_files.hooks import Observers
 from jammi_files.log import Log
 from jammi_files.reads import CatalogSnapshot, changes_between
 from jammi_files.retention import require_tag_name
@@ -43,8 +44,6 @@ from jammi_files.validation import require_count, require_text
 
 R = TypeVar("R")
 
-_log = logging.getLogger("jammi_files")
-
 
 class _Shared:
     """What all handles over one root in one process have in common."""
@@ -53,6 +52,7 @@ class _Shared:
         self.storage = storage
         self.codec = CatalogCodec(storage)
         self.log: Log[Snapshot, Draft] = Log(storage, self.codec)
+        self.observers = Observers(storage.root)
         self.merging = threading.Lock()
         self.may_write = False
         self.format = self._look()
@@ -86,6 +86,7 @@ class Catalog(Upkeep):
         self._scope = scope
         self._max_staleness = max_staleness
         self._shared = _shared or _Shared(storage)
+        self._observers = self._shared.observers
 
     @classmethod
     def open(  # noqa: PLR0913 - each says one thing of where and how
@@ -224,7 +225,7 @@ class Catalog(Upkeep):
         no trace. Keep the block short, and do not use the catalog's own writes inside it.
         """
         self._prepare()
-        with self._shared.log.transaction() as draft:
+        with self._observers.transaction(self._shared.log, self._scope) as draft:
             tx = Transaction(draft, self._storage, self._scope)
             try:
                 yield tx
@@ -344,7 +345,7 @@ class Catalog(Upkeep):
 
     def _commit(self, change: Callable[[Draft], R]) -> R:
         self._prepare()
-        result = self._shared.log.commit(change)
+        result = self._observers.commit(self._shared.log, change, self._scope)
         self._merge_if_due()
         return result
 
@@ -365,7 +366,7 @@ class Catalog(Upkeep):
                     self._merge(crowd, "merge")
                     infos = [segment.info for segment in self._shared.log.known.runs.segments]
             except JammiFilesError as error:
-                _log.warning("put off a merge of segments: %s", error)
+                events.warn(Event.NOT_MERGED, "put off a merge of segments: %s", error)
             finally:
                 self._shared.merging.release()
 
@@ -384,7 +385,9 @@ class Catalog(Upkeep):
         swapped = self._shared.log.commit(
             lambda draft: draft.swap_runs(crowd, merged, operation, since=known.version)
         )
-        if not swapped and merged is not None:
+        if swapped:
+            events.debug(Event.MERGED, "merged %s segments", len(crowd), segments=len(crowd))
+        elif merged is not None:
             self._storage.delete(merged.info.key)
         return swapped
 

@@ -185,9 +185,11 @@ def _add_verify(commands: _Commands) -> None:
     command.add_argument("names", metavar="NAME", nargs="*", help="names, or beginnings of names")
     command.add_argument("--all", action="store_true", help="every ready result (default)")
     key = "PEM of an Ed25519 key; results must be signed by it, or by one of several"
-    command.add_argument("--public-key", metavar="FILE", action="append", default=[], help=key)
+    command.add_argument(
+        "--public-key", metavar="FILE", type=_path, action="append", default=[], help=key
+    )
     files = "judge the files in a directory, without a catalog; needs --public-key"
-    command.add_argument("--files", metavar="DIR", help=files)
+    command.add_argument("--files", metavar="DIR", type=_path, help=files)
 
 
 def _add_recover(commands: _Commands) -> None:

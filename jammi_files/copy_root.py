@@ -10,12 +10,13 @@ import dataclasses
 import functools
 import os
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
 from itertools import chain
 from typing import Any, NamedTuple
 
-from jammi_files import copy_versions, garbage, root_format
+from jammi_files import copy_versions, events, garbage, root_format, tracing
 from jammi_files.copy_objects import Outcome, Pair, copy_object, copy_result, create_equal
 from jammi_files.copy_plan import Plan, Planner
 from jammi_files.copy_versions import AT_ONCE, copy_version
@@ -27,6 +28,7 @@ from jammi_files.errors import (
     StorageError,
     VersionNotFoundError,
 )
+from jammi_files.events import Event
 from jammi_files.local import LocalStorage
 from jammi_files.log import PREFIX, Log, key_of
 from jammi_files.parts import THREADS, Workers, require_executor
@@ -146,9 +148,16 @@ def copy_root(
     found = root_format.read(pair.source)
     if found is None:
         raise StorageError(f"no catalog at '{pair.source.root}'")
-    with Workers(executor, threads=_THREADS) as workers:
+    started, where = time.perf_counter(), {"root": pair.source.root, "target": pair.target.root}
+    with Workers(executor, threads=_THREADS) as workers, tracing.span("copy", **where) as span:
         crew = _Crew(workers, pair.target, progress, tells=executor is None)
-        return _Copy(pair, found.catalog_id, crew, foreign=foreign).run()
+        report = _Copy(pair, found.catalog_id, crew, foreign=foreign).run()
+        done = {"version": report.version, "objects": report.copied, "bytes": report.copied_bytes}
+        span.set(**done)
+    seconds = time.perf_counter() - started
+    fields = {**where, **done, "seconds": seconds}
+    events.info(Event.COPIED, "copied '%(root)s' to '%(target)s'", fields, **fields)
+    return report
 
 
 class _Copy:

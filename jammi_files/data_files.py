@@ -19,12 +19,11 @@ import pyarrow.ipc
 import pyarrow.parquet as pq
 
 from jammi_files.errors import FormatError, InvalidInputError, StateError
+from jammi_files.frames import grouped
 
 _BLOCK = 1 << 20
 _CSV_BLOCK = 8 << 20  # the first block decides the types of the columns
 _PARQUET_ROWS = 8192  # 50 MB of 1536 floats each
-_GROUP_ROWS = 122_880
-_GROUP_BYTES = 64 << 20
 
 
 class FileFormat(StrEnum):
@@ -192,18 +191,14 @@ def _tables(
     file: BinaryIO,
     before: tuple[int, int],
 ) -> Iterator[pa.Table]:
-    waiting: list[pa.RecordBatch] = []
-    rows = size = 0
-    while True:
-        with _reading(path, kind):
-            batch = next(batches, None)
-        if batch is not None:
-            waiting.append(batch)
-            rows, size = rows + batch.num_rows, size + batch.nbytes
-        if waiting and (batch is None or rows >= _GROUP_ROWS or size >= _GROUP_BYTES):
-            yield pa.Table.from_batches(waiting)
-            waiting, rows, size = [], 0, 0
-        if batch is None:
-            break
+    def read() -> Iterator[pa.RecordBatch]:
+        while True:
+            with _reading(path, kind):
+                batch = next(batches, None)
+            if batch is None:
+                return
+            yield batch
+
+    yield from grouped(read())
     if _state(file) != before:
         raise StateError(f"'{path}' changed while it was read; nothing was published")

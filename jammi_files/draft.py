@@ -6,6 +6,7 @@ the next version's manifest, new segments first (FORMAT section "Commit").
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import socket
 import uuid
@@ -31,7 +32,24 @@ from jammi_files.timestamps import CLOCK
 
 SEGMENTS = "_catalog/segments"
 
-Mark: TypeAlias = tuple[int, list[Segment], Retention]
+Mark: TypeAlias = tuple[int, list[Segment], Retention, int]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Change:
+    """A part of a draft: what one caller changed, for those who are told of it once it stands.
+
+    ``steps`` are what was done to single rows, in order, each with the row as it became; ``runs``
+    are rows added in bulk, and ``upkeep`` is an operation on the catalog as a whole.
+    """
+
+    version: int
+    steps: tuple[tuple[str, Row], ...]
+    runs: tuple[Segment, ...]
+    upkeep: str | None
+
+    def __bool__(self) -> bool:
+        return bool(self.steps or self.runs or self.upkeep)
 
 
 class Draft:
@@ -46,7 +64,9 @@ class Draft:
         self.removed: frozenset[Segment] = frozenset()
         self.retention = base.header.retention
         self.operations: dict[str, None] = {}
-        self._journal: list[tuple[str, Row | None]] = []
+        self._journal: list[tuple[str, Row | None, str]] = []
+        self._bulk: list[Segment] = []
+        self._upkeep: str | None = None
         self._view: Snapshot | None = None
 
     @property
@@ -71,8 +91,9 @@ class Draft:
         """Write the row of ``record.table_name``, or its tombstone."""
         before = self.lookup(record.table_name)
         extra = None if before is None or before.deleted else before.extra
-        self._journal.append((record.table_name, self.changes.get(record.table_name)))
-        self.changes[record.table_name] = Row(record, self.version, deleted, extra)
+        name = record.table_name
+        self._journal.append((name, self.changes.get(name), operation))
+        self.changes[name] = Row(record, self.version, deleted, extra)
         self.operations[operation] = None
         self._view = None
 
@@ -83,9 +104,11 @@ class Draft:
         table = table.append_column("deleted", pa.repeat(pa.scalar(False), rows))
         run = new_segment(_sorted(with_dictionaries(table)))
         for name in [name for name in self.changes if run.lookup(name) is not None]:
-            self._journal.append((name, self.changes.pop(name)))  # deleted in this very draft
+            # Deleted in this very draft.
+            self._journal.append((name, self.changes.pop(name), operation))
             self.added = [kept for each in self.added if (kept := each.without((name,)))]
         self.added.append(run)
+        self._bulk.append(run)
         self.operations[operation] = None
         self._view = None
 
@@ -94,6 +117,7 @@ class Draft:
         if retention != self.retention:
             self.retention = retention
             self.operations[operation] = None
+            self._upkeep = operation
 
     def swap_runs(
         self, old: Sequence[SegmentInfo], new: Segment | None, operation: str, *, since: int
@@ -114,18 +138,30 @@ class Draft:
 
     def mark(self) -> Mark:
         """Return the point to which `rollback` can go back."""
-        return len(self._journal), list(self.added), self.retention
+        return len(self._journal), list(self.added), self.retention, len(self._bulk)
 
     def rollback(self, mark: Mark) -> None:
         """Undo every `put`, `add_run` and `retain` since ``mark``."""
-        changes, self.added, self.retention = mark
+        changes, self.added, self.retention, runs = mark
+        del self._bulk[runs:]
         while len(self._journal) > changes:
-            name, before = self._journal.pop()
+            name, before, _ = self._journal.pop()
             if before is None:
                 del self.changes[name]
             else:
                 self.changes[name] = before
         self._view = None
+
+    def since(self, mark: Mark) -> Change:
+        """Return what was changed since ``mark``."""
+        changes, _, retention, runs = mark
+        steps = tuple(
+            (operation, row)
+            for name, _, operation in self._journal[changes:]
+            if (row := self.changes.get(name)) is not None
+        )
+        upkeep = self._upkeep if self.retention != retention else None
+        return Change(self.version, steps, tuple(self._bulk[runs:]), upkeep)
 
     def view(self) -> Snapshot:
         """Return the draft as a snapshot, for the reads of a rule or of a transaction."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import logging
 import os
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
@@ -20,15 +19,15 @@ from urllib.parse import quote
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from jammi_files import events
 from jammi_files.artifacts import Artifacts
 from jammi_files.errors import JammiFilesError, StateError, TableNotFoundError
+from jammi_files.events import Event
 from jammi_files.lineage import inputs_first, link, upstream_closure
 from jammi_files.materialization import MaterializationManifest
 from jammi_files.reads import Reads
 from jammi_files.schema import InputAnchor, ResultTableRecord, ResultTableStatus
 from jammi_files.signing import statement
-
-_log = logging.getLogger("jammi_files")
 
 _SPEC = "https://openlineage.io/spec"
 _RUN_EVENT = f"{_SPEC}/2-0-2/OpenLineage.json#/$defs/RunEvent"
@@ -122,7 +121,8 @@ def look(artifacts: Artifacts, record: ResultTableRecord) -> Found:
     try:
         sidecar = artifacts.read_sidecar(record)
     except JammiFilesError as error:
-        _log.warning("an event without sidecar: %s", error)
+        name = record.table_name
+        events.warn(Event.LEFT_OUT, "an event without sidecar: %s", error, table_name=name)
         sidecar = None
     storage, key = artifacts.locate(record.parquet_path)
     try:
@@ -130,7 +130,9 @@ def look(artifacts: Artifacts, record: ResultTableRecord) -> Found:
             size = file.seek(0, os.SEEK_END)
             return Found(sidecar, pq.read_schema(file), size)
     except (OSError, pa.ArrowException) as error:
-        _log.warning("an event without schema: '%s': %s", storage.url(key), error)
+        url, name = storage.url(key), record.table_name
+        text = "an event without schema: '%s': %s"
+        events.warn(Event.LEFT_OUT, text, url, error, table_name=name)
         return Found(sidecar)
 
 

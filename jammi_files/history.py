@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
-from jammi_files import manifest
+from jammi_files import events, manifest
 from jammi_files.draft import Draft
 from jammi_files.errors import FormatError, VersionNotFoundError
+from jammi_files.events import Event
 from jammi_files.log import Log, key_of
 from jammi_files.reads import admit_table, seen_row, vanished
 from jammi_files.rows import Row
 from jammi_files.scope import Scope
 from jammi_files.snapshot import Snapshot
 from jammi_files.timestamps import format_timestamp
-
-_log = logging.getLogger("jammi_files")
 
 
 class CommitInfo(NamedTuple):
@@ -44,7 +42,8 @@ def read_history(
             try:
                 found += _commit_info(log, log.at(version), scope)
             except FormatError as error:  # the others can be told all the same
-                _log.warning("left out version %s: %s", version, error)
+                text = "left out version %s: %s"
+                events.warn(Event.LEFT_OUT, text, version, error, version=version)
     return found[::-1]
 
 

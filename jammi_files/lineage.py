@@ -7,19 +7,18 @@ result that was made from it. Only visible ready rows make edges, at every hop (
 from __future__ import annotations
 
 import dataclasses
-import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from jammi_files import events
 from jammi_files.errors import DependencyCycleError, TableNotFoundError
+from jammi_files.events import Event
 from jammi_files.reads import Reads
 from jammi_files.schema import ENUM_COLUMNS, AnchorKind, ResultTableStatus
 from jammi_files.validation import require_text
-
-_log = logging.getLogger("jammi_files")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -199,7 +198,8 @@ def _without_damaged(edges: pa.Table, names: Sequence[str]) -> pa.Table:
     if not len(unknown):
         return edges
     for row in unknown.unique().to_pylist():
-        _log.warning("left out a damaged row: '%s' has an anchor of unknown kind", names[row])
+        text = "left out a damaged row: '%s' has an anchor of unknown kind"
+        events.warn(Event.LEFT_OUT, text, names[row], table_name=names[row])
     kept = pc.invert(pc.is_in(edges.column("row"), unknown.combine_chunks()))
     return edges.filter(kept)
 

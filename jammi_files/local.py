@@ -15,7 +15,7 @@ import threading
 import time
 import uuid
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -367,9 +367,9 @@ class _ProcessLock:
         msg = f"other writers held '{self._path}' for {LOCK_TIMEOUT:g} s; nothing was changed"
         return ConflictError(msg)
 
-    def __del__(self) -> None:
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:  # at exit `os` is gone
         if self._descriptor is not None:
-            os.close(self._descriptor)
+            close(self._descriptor)
 
 
 _LOCKS: weakref.WeakSet[_ProcessLock] = weakref.WeakSet()

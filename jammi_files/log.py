@@ -262,7 +262,7 @@ class Log(Generic[S, D]):
         try:
             self._storage.create(key, data)
         except FileExistsError as error:
-            self._pace.lost(time.monotonic() - started)
+            self._pace.lost(time.monotonic() - started, state.version)
             if isinstance(error, ObjectExistsError):
                 self._learn(state.version, error.found)
             return False

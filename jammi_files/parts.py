@@ -17,15 +17,16 @@ A part is a value that can be pickled, and so is what is made of it.
 from __future__ import annotations
 
 import dataclasses
-import logging
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future
 from itertools import islice
 from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
+from jammi_files import events, tracing
 from jammi_files.errors import InvalidInputError
+from jammi_files.events import Event
 
 P = TypeVar("P")
 R = TypeVar("R")
@@ -45,8 +46,6 @@ WINDOW = 1024
 BEAT = 0.1
 """Seconds after which a caller who wants to hear of it is told that nothing has come."""
 
-_log = logging.getLogger("jammi_files")
-
 
 class Workers:
     """Who does the parts: an executor, else ``threads`` of this process; use it in a ``with``.
@@ -59,7 +58,7 @@ class Workers:
         self._executor = require_executor(executor)
         self._window = 2 * threads if executor is None else WINDOW
         self._errands: set[_Errand[Any, Any]] = set()
-        self.threads = ThreadPoolExecutor(threads)
+        self.threads: Executor = tracing.Threads(threads)
         """The threads of this process, for work that should not leave it."""
 
     def __enter__(self) -> Self:
@@ -208,7 +207,8 @@ class _Errand(Generic[P, R]):
 
     def _tell(self, what: str, why: object) -> None:
         """Log a loss: the first as a warning, as a pool that breaks loses all at once."""
-        _log.log(logging.DEBUG if self._has_told else logging.WARNING, "%s (%s)", what, why)
+        tell = events.debug if self._has_told else events.warn
+        tell(Event.WORKER_LOST, "%s (%s)", what, why)
         self._has_told = True
 
 

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import abc
 import datetime as dt
-import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from jammi_files import events
 from jammi_files.errors import InvalidInputError, TableNotFoundError
+from jammi_files.events import Event
 from jammi_files.rows import STORED, Row, table_of
 from jammi_files.schema import (
     ENUM_COLUMNS,
@@ -31,8 +32,6 @@ from jammi_files.scope import Scope
 from jammi_files.snapshot import Snapshot
 from jammi_files.timestamps import format_timestamp, parse_instant
 from jammi_files.validation import require_count, require_strings, require_text
-
-_log = logging.getLogger("jammi_files")
 
 
 class Reads(abc.ABC):
@@ -276,7 +275,8 @@ def _is_admitted(row: Row, scope: Scope) -> bool:
         return False
     damage = find_damage(row.record)
     if damage is not None:
-        _log.warning("left out a damaged row: %s", damage)
+        name = row.record.table_name
+        events.warn(Event.LEFT_OUT, "left out a damaged row: %s", damage, table_name=name)
     return damage is None
 
 

@@ -48,7 +48,7 @@ from jammi_files.schema import InputAnchor, ResultTableRecord
 from jammi_files.validation import require_text
 
 Producer = Callable[[RecomputeContext], Any]
-"""Returns what `get_or_build` takes of its function: Arrow data, or an iterable of it."""
+"""Returns what `Build.write` takes: Arrow data, a DataFrame, or an iterable of it."""
 
 Producers = (
     Mapping[str, Producer]

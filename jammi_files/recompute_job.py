@@ -19,12 +19,12 @@ from jammi_files.artifacts import Artifacts
 from jammi_files.cache import Verify, is_usable
 from jammi_files.descriptors import Descriptor
 from jammi_files.errors import InvalidInputError, JammiFilesError, StateError
+from jammi_files.frames import tables
 from jammi_files.materialization import MaterializationEnv
 from jammi_files.reads import Reads
 from jammi_files.recompute_plan import RecomputeStep
 from jammi_files.reuse import Job, Reuse
 from jammi_files.schema import InputAnchor, ResultTableRecord
-from jammi_files.writer import as_table, pieces
 
 if TYPE_CHECKING:
     import pyarrow.dataset as ds
@@ -146,8 +146,7 @@ def checked_pieces(made: object, old: pa.Schema | None) -> Iterator[pa.Table]:
     """
     seen: pa.Schema | None = None
     target: pa.Schema | None = None
-    for piece in pieces(made):
-        table = as_table(piece)
+    for table in tables(made):
         if target is None or not table.schema.equals(seen, check_metadata=True):
             seen = table.schema
             target = seen if old is None else _fitting(seen, old)

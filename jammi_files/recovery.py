@@ -11,10 +11,11 @@ import dataclasses
 from collections.abc import Iterator
 from enum import StrEnum
 
-from jammi_files import lease, naming
+from jammi_files import events, hooks, lease, naming, tracing
 from jammi_files.artifacts import NOBODY, Artifacts
 from jammi_files.catalog import Catalog
 from jammi_files.errors import FormatError, JammiFilesError, StateError, TableNotFoundError
+from jammi_files.events import Event
 from jammi_files.materialization import MaterializationManifest
 from jammi_files.reads import CatalogSnapshot
 from jammi_files.rules import Contract
@@ -83,8 +84,18 @@ def recover(
     ready and have lost their sidecar: somebody may have a copy of it. Where somebody signs or
     verifies, no build is made ready whose signature is missing or not believed; none is made here.
     """
+    span = tracing.span("recover", root=catalog.storage.root, dry_run=dry_run)
+    with span, hooks.heard_by(catalog.scope):
+        artifacts = Artifacts(catalog.storage, signing)
+        report = _recover(catalog, artifacts, dry_run=dry_run, reap=reap, builds_only=builds_only)
+        span.set(actions=len(report.actions))
+    return report
+
+
+def _recover(
+    catalog: Catalog, artifacts: Artifacts, *, dry_run: bool, reap: bool, builds_only: bool
+) -> RecoveryReport:
     everything = catalog.as_admin()
-    artifacts = Artifacts(catalog.storage, signing)
     # One snapshot for all questions: a build that becomes ready meanwhile is not judged twice.
     snapshot = everything.snapshot()
     if not dry_run:
@@ -102,6 +113,8 @@ def recover(
         owner = decision.record
         if catalog.scope.admin or (owner is not None and catalog.scope.sees(owner.tenant_id)):
             actions.append(action)
+            if not dry_run:
+                _log(action)
     return RecoveryReport(tuple(actions), dry_run)
 
 
@@ -233,6 +246,11 @@ def _apply(catalog: Catalog, artifacts: Artifacts, decision: _Decision) -> None:
     if step is RecoveryStep.REAP:
         artifacts.remove(record)  # only now: the row can no longer become ready
     lease.delete_state(catalog.storage, record.table_name)
+
+
+def _log(action: RecoveryAction) -> None:
+    text, fields = "%(table_name)s: %(action)s, %(reason)s", dataclasses.asdict(action)
+    events.info(Event.RECOVERED, text, fields, **fields)
 
 
 def _was_recovered(record: ResultTableRecord) -> bool:

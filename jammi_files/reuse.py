@@ -11,7 +11,6 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
-import logging
 import math
 import random
 import threading
@@ -21,11 +20,11 @@ from typing import Any, Literal, ParamSpec
 
 import pyarrow as pa
 
-from jammi_files import cache, lease, rules
+from jammi_files import cache, events, lease, rules, tracing
 from jammi_files.answers import Answers
 from jammi_files.artifacts import Artifacts
 from jammi_files.build import Build
-from jammi_files.cache import CacheOutcome, CachePolicy, Verify
+from jammi_files.cache import CacheOutcome, CachePolicy, Obtained, Verify
 from jammi_files.catalog import Catalog
 from jammi_files.descriptors import (
     AsofJoin,
@@ -44,6 +43,7 @@ from jammi_files.errors import (
     StateError,
     TableNotFoundError,
 )
+from jammi_files.events import Event
 from jammi_files.funnel import ResultTableInfo
 from jammi_files.materialization import MaterializationEnv, definition_hash
 from jammi_files.reads import CatalogSnapshot, Reads
@@ -56,7 +56,6 @@ from jammi_files.schema import (
 )
 from jammi_files.strict_json import canonical_json
 from jammi_files.timestamps import CLOCK, parse_timestamp
-from jammi_files.writer import pieces
 
 P = ParamSpec("P")
 
@@ -65,21 +64,6 @@ OnBusy = Literal["wait", "fail", "compute"]
 
 FIRST_PAUSE, LONGEST_PAUSE, LONGEST_FAR_PAUSE = 0.01, 0.5, 5.0
 """Seconds between two looks at a build that is awaited, before jitter; a bucket bills each look."""
-
-_log = logging.getLogger("jammi_files")
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Obtained:
-    """A result that was asked for: its row, and whether it was computed or reused (`B124`)."""
-
-    record: ResultTableRecord
-    outcome: CacheOutcome
-
-    @property
-    def table_name(self) -> str:
-        """The result's name."""
-        return self.record.table_name
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -166,11 +150,11 @@ class Reuse(Answers):
     ) -> Obtained:
         """Return the newest usable exact match, else compute it with ``fn`` (`B122` to `B127`).
 
-        ``fn`` returns a table, a batch, whatever speaks the Arrow PyCapsule interface, or an
-        iterable of those. Of all who ask at once one calls it. If it fails, its row says why and
-        the exception is that caller's alone; if it dies, its row is failed: either way one of those
-        who wait computes. ``on_busy="fail"`` raises instead of waiting, ``"compute"`` computes too.
-        ``fn`` must not ask for its own result. ``verify`` is that of `probe_cache`.
+        ``fn`` returns what `Build.write` takes: Arrow data, a DataFrame, or an iterable of it. Of
+        all who ask at once one calls it. If it fails, its row says why and the exception is that
+        caller's alone; if it dies, its row is failed: either way one of those who wait computes.
+        ``on_busy="fail"`` raises instead of waiting, ``"compute"`` computes too. ``fn`` must not
+        ask for its own result. ``verify`` is that of `probe_cache`.
 
         Policy ``bypass`` never looks (`B123`), and a result with an unpinned input is never reused
         (`B115`): then every caller computes. What the row says (``source_id`` and so on) comes from
@@ -196,7 +180,7 @@ class Reuse(Answers):
         manner = Manner(CachePolicy.parse(policy), verify, on_busy, wait_seconds)
         columns, digest = self._columns(descriptor, given), definition_hash(descriptor, env)
         job = Job(descriptor, env, require_anchors(inputs), fn, columns, schema, digest)
-        return self._obtain(job, manner)
+        return self._ask(job, manner)
 
     def cached(  # noqa: PLR0913 - as above
         self,
@@ -253,6 +237,16 @@ class Reuse(Answers):
 
         return decorate
 
+    def _ask(self, job: Job, manner: Manner) -> Obtained:
+        about = {"root": self.storage.root, "definition_hash": job.definition_hash}
+        with tracing.span("get_or_build", **about) as span:
+            obtained = self._obtain(job, manner)
+            name = obtained.table_name
+            span.set(table_name=name, outcome=obtained.outcome.cache_outcome)
+        if obtained.outcome.is_reused:
+            events.info(Event.REUSED, "reused %s", name, table_name=name)
+        return obtained
+
     def _obtain(self, job: Job, manner: Manner) -> Obtained:
         if manner.policy is CachePolicy.BYPASS or not job.is_shared:
             return self._compute(job)
@@ -280,7 +274,7 @@ class Reuse(Answers):
             left = deadline - time.monotonic()
             if manner.on_busy == "fail" or left <= 0:
                 raise ConflictError(f"this result is being built as '{holder.table_name}'")
-            time.sleep(min(left, random.uniform(pause / 2, pause)))  # noqa: S311 - jitter
+            _wait(holder, min(left, random.uniform(pause / 2, pause)), pause)  # noqa: S311 - jitter
             pause = min(2 * pause, LONGEST_PAUSE if self.storage.is_locked else LONGEST_FAR_PAUSE)
 
     def _compute(self, job: Job, *, claimed: ResultTableRecord | None = None) -> Obtained:
@@ -289,8 +283,7 @@ class Reuse(Answers):
 
         steps = self._steps(create, job.descriptor, job.env, job.inputs)
         with Build(steps, job.schema) as out, _renewed(self.catalog, out.table_name):
-            for data in pieces(job.fn()):
-                out.write(data)
+            out.write(job.fn())
         made = self.catalog.last_seen().get_result_table(out.table_name)
         return Obtained(made or self._record(out.table_name), CacheOutcome.computed())
 
@@ -356,6 +349,13 @@ class Reuse(Answers):
         return {"source_id": parent.source_id, "task": parent.task, "derived_from": table_name}
 
 
+def _wait(holder: ResultTableRecord, seconds: float, pause: float) -> None:
+    if pause == FIRST_PAUSE:
+        name = holder.table_name
+        events.info(Event.WAITING, "waiting for %s", name, table_name=name)
+    time.sleep(seconds)
+
+
 _at_work: set[str] = set()
 """The tables whose claims a thread of this process works on, or tries to get."""
 
@@ -385,7 +385,8 @@ def _renewed(catalog: Catalog, table_name: str) -> Iterator[None]:
             try:
                 catalog.renew_lease(table_name)
             except JammiFilesError as error:
-                _log.warning("could not renew the lease of %s: %s", table_name, error)
+                text = "could not renew the lease of %s: %s"
+                events.warn(Event.NOT_RENEWED, text, table_name, error, table_name=table_name)
 
     thread = threading.Thread(target=renew, name=f"lease of {table_name}", daemon=True)
     thread.start()

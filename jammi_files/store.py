@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import functools
-import logging
 import os
+import time
 import uuid
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Executor
@@ -14,12 +14,14 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from jammi_files import attesting, drawing, exports, lineage, parts, recovery
+from jammi_files import attesting, drawing, events, exports, lineage, parts, recovery, tracing
 from jammi_files.artifacts import Artifacts
 from jammi_files.catalog import Catalog
 from jammi_files.descriptors import Descriptor
 from jammi_files.drawing import Lineage
 from jammi_files.errors import JammiFilesError, TableNotFoundError
+from jammi_files.events import Event
+from jammi_files.hooks import Hooks
 from jammi_files.lineage import LineageEdge
 from jammi_files.materialization import MaterializationManifest, Verdict
 from jammi_files.parts import Progress, Workers
@@ -27,8 +29,6 @@ from jammi_files.recompute import Recompute
 from jammi_files.schema import ResultTableRecord
 from jammi_files.signing import Sign, Signing, Verify
 from jammi_files.storage import Durability
-
-_log = logging.getLogger("jammi_files")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -58,6 +58,11 @@ class ResultStore(Recompute):
     def root(self) -> str:
         """The directory or URL that holds everything."""
         return self.storage.root
+
+    @property
+    def hooks(self) -> Hooks:
+        """Where to say what is called after a change: ``@store.hooks.on_ready``."""
+        return self.catalog.hooks
 
     def pinned_to_tenant(self, tenant: str | uuid.UUID | None) -> ResultStore:
         """Return a store over the same root bound to ``tenant``, without the admin mark."""
@@ -92,7 +97,7 @@ class ResultStore(Recompute):
             TableNotFoundError: no visible row has the name.
             FormatError: the sidecar is damaged: an error, no verdict.
         """
-        return self._artifacts.verify(self._record(table_name), expected_definition)
+        return _judge(self._artifacts, self._record(table_name), expected_definition)
 
     def seal(self, table_name: str) -> Verdict:
         """Sign a ready result that was made before anybody signed, if its bytes are right.
@@ -270,14 +275,17 @@ class ResultStore(Recompute):
         everything = self.catalog.as_admin()  # of whichever tenant: the bytes are shared
         shared = everything.scan(paths, ["parquet_path"]).column(0).to_pylist() if records else ()
         for record in records:
+            name = record.table_name
             if record.parquet_path in shared:
                 if self.catalog.scan(pc.field("parquet_path") == record.parquet_path).num_rows:
-                    _log.warning("kept the data of %s: another row names it", record.table_name)
+                    text = "kept the data of %s: another row names it"
+                    events.warn(Event.KEPT, text, name, table_name=name)
                 continue
             try:
                 self._artifacts.remove(record)
             except JammiFilesError as error:  # the rows are gone; the rest goes on (`B147`)
-                _log.warning("could not remove the data of %s: %s", record.table_name, error)
+                text = "could not remove the data of %s: %s"
+                events.warn(Event.NOT_REMOVED, text, name, error, table_name=name)
         return records
 
 
@@ -292,9 +300,22 @@ def verify_one(store: ResultStore, table_name: str) -> Verification:
 def _verify(artifacts: Artifacts, record: ResultTableRecord) -> Verification:
     """Verify a row that is known already: a worker need not open the catalog."""
     try:
-        return Verification(record.table_name, artifacts.verify(record, None))
+        return Verification(record.table_name, _judge(artifacts, record, None))
     except JammiFilesError as error:
         return Verification(record.table_name, None, str(error))
+
+
+def _judge(artifacts: Artifacts, record: ResultTableRecord, expected: str | None) -> Verdict:
+    """Verify a row in the open: it is traced and logged by the process that reads the bytes."""
+    started, root, name = time.perf_counter(), artifacts.storage.root, record.table_name
+    with tracing.span("verify", root=root, table_name=name) as span:
+        verdict = artifacts.verify(record, expected)
+        span.set(verdict=verdict.verdict)
+    seconds = time.perf_counter() - started
+    found = {"root": root, "table_name": name, "verdict": verdict.verdict}
+    text = "%(table_name)s: %(verdict)s"
+    events.info(Event.VERIFIED, text, found, seconds=seconds, **found)
+    return verdict
 
 
 def _is_bad(verification: Verification) -> bool:

@@ -14,6 +14,9 @@ import random
 import time
 from typing import Protocol
 
+from jammi_files import events
+from jammi_files.events import Event
+
 TURN = 8
 """Before each version of such a number another writer may come first, in a crowded log."""
 ALONE = 32
@@ -52,11 +55,13 @@ class Pace(abc.ABC):
         self._has_won = True
         self._losses = 0
 
-    def lost(self, seconds: float) -> None:
+    def lost(self, seconds: float, version: int) -> None:
         """Take note of a version that another writer made first, and that was read since."""
         if not self._has_won:
             self._observe(seconds / 2)
         self._losses += 1
+        losses = self._losses
+        events.debug(Event.CONFLICT, "lost version %s", version, version=version, losses=losses)
 
     def _observe(self, seconds: float) -> None:
         step = 4 if self._latency else 1
@@ -125,9 +130,9 @@ class Turns(Pace):
         super().won(seconds)
         self._won_at = time.monotonic()
 
-    def lost(self, seconds: float) -> None:
+    def lost(self, seconds: float, version: int) -> None:
         """Take note of a loss; after a turn that was waited for, pick among more."""
-        super().lost(seconds)
+        super().lost(seconds, version)
         self._unused, self._was_crowded = 0, self._is_crowded
         if self._losses > 1:
             self._is_crowded = True

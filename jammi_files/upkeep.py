@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import abc
 import datetime as dt
+import time
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
+from jammi_files import events, tracing
 from jammi_files.draft import Draft
 from jammi_files.errors import StateError
+from jammi_files.events import Event
+from jammi_files.hooks import Hooks, Observers
 from jammi_files.log import Log
 from jammi_files.operations import Operations
 from jammi_files.retention import require_tag_name
@@ -23,6 +27,13 @@ if TYPE_CHECKING:
 
 class Upkeep(Operations):
     """The operations of a catalog on its own versions and files."""
+
+    _observers: Observers
+
+    @property
+    def hooks(self) -> Hooks:
+        """Where to say what is called after a change, as far as this handle's scope sees it."""
+        return Hooks(self._observers, self.scope)
 
     @property
     @abc.abstractmethod
@@ -106,13 +117,30 @@ class Upkeep(Operations):
         grace = parse_duration("older_than", older_than)
         last = require_count("keep_last", keep_last, least=1)
         self._require_catalog_wide("vacuum")
-        with ThreadPoolExecutor() as threads:
-            # Whoever reads or commits does not wait for these modules.
-            from jammi_files.reach import Root  # noqa: PLC0415
-            from jammi_files.vacuum import vacuum  # noqa: PLC0415
+        # Whoever reads or commits does not wait for these modules.
+        from jammi_files.reach import Root  # noqa: PLC0415
+        from jammi_files.vacuum import vacuum  # noqa: PLC0415
 
+        started = time.perf_counter()
+        with (
+            ThreadPoolExecutor() as threads,
+            tracing.span("vacuum", root=self._storage.root, dry_run=dry_run) as span,
+        ):
             root = Root(self.log, self._storage, executor or threads)
-            return vacuum(root, grace=grace, keep_last=last, dry_run=dry_run, progress=progress)
+            report = vacuum(root, grace=grace, keep_last=last, dry_run=dry_run, progress=progress)
+            done: dict[str, int] = {
+                "versions": report.versions_retired,
+                "objects": report.objects_deleted,
+                "bytes": report.bytes_freed,
+            }
+            span.set(version=report.version, **done)
+        if report.version is not None:
+            seconds = time.perf_counter() - started
+            text = "vacuum made version %s"
+            fields = {"root": self._storage.root, "version": report.version, **done}
+            events.info(Event.VACUUMED, text, report.version, seconds=seconds, **fields)
+            self._observers.tell_upkeep(report.version, "vacuum", seconds, self.scope)
+        return report
 
     def _require_catalog_wide(self, what: str) -> None:
         if not self.scope.is_catalog_wide:

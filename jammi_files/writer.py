@@ -5,15 +5,18 @@ from __future__ import annotations
 import hashlib
 import io
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from jammi_files import events
 from jammi_files.artifacts import Artifact
 from jammi_files.errors import AlreadyExistsError, InvalidInputError, StateError, StorageError
+from jammi_files.events import Event
+from jammi_files.frames import tables
 from jammi_files.lease import LEASE_SECONDS
 from jammi_files.origin import METADATA_KEY, Origin, without_origin
 from jammi_files.schema import ResultTableRecord
@@ -51,7 +54,8 @@ class ResultWriter:
             raise InvalidInputError(f"Parquet cannot hold this schema: {error}") from error
         self._renew = renew
         self._closed = closed
-        self._renewed = time.monotonic()
+        self._started = self._renewed = time.monotonic()
+        self._name = record.table_name
         self.rows = 0
 
     @property
@@ -60,19 +64,28 @@ class ResultWriter:
         return self._schema
 
     def write(self, data: Any) -> None:  # noqa: ANN401 - whatever speaks Arrow
-        """Append a record batch, a table, or anything that speaks the Arrow PyCapsule interface.
+        """Append rows, in whatever form `Build.write` takes; a stream is not taken into memory.
 
         Renews the build's lease now and then.
 
         Raises:
-            InvalidInputError: the data has another schema.
+            InvalidInputError: the data is none of those, or has another schema.
             StateError: the writer is closed.
         """
         if self._parquet is None:
             raise StateError("this writer is closed; a result is written once")
-        table = as_table(data)
+        for table in tables(data, self.tick):
+            self._write(self._parquet, table)
+
+    def tick(self) -> None:
+        """Renew the build's lease if it is time to."""
+        if time.monotonic() - self._renewed > LEASE_SECONDS / 3:
+            self._renewed = time.monotonic()
+            self._renew()
+
+    def _write(self, parquet: pq.ParquetWriter, table: pa.Table) -> None:
         try:
-            self._parquet.write_table(table.cast(self._schema))
+            parquet.write_table(table.cast(self._schema))
         except (
             pa.ArrowInvalid,
             pa.ArrowTypeError,
@@ -81,9 +94,7 @@ class ResultWriter:
         ) as error:
             raise InvalidInputError(f"a batch does not fit the result's schema: {error}") from error
         self.rows += table.num_rows
-        if time.monotonic() - self._renewed > LEASE_SECONDS / 3:
-            self._renewed = time.monotonic()
-            self._renew()
+        self.tick()
 
     def close(self) -> Artifact:
         """Write the footer, make the object durable and visible, and return what it is.
@@ -107,6 +118,15 @@ class ResultWriter:
             self._target.abort()
         artifact = Artifact(self._sink.digest.hexdigest(), self._sink.size, self.rows)
         self._closed(artifact)
+        events.debug(
+            Event.WRITTEN,
+            "wrote %s",
+            self._name,
+            table_name=self._name,
+            rows=artifact.rows,
+            bytes=artifact.size,
+            seconds=time.monotonic() - self._started,
+        )
         return artifact
 
     def abort(self) -> None:
@@ -154,42 +174,3 @@ class _HashingSink(io.RawIOBase):
         self.digest.update(block)
         self.size += len(block)
         return len(block)
-
-
-def as_table(data: Any) -> pa.Table:  # noqa: ANN401 - whatever speaks Arrow
-    """Return data as a table.
-
-    Raises:
-        InvalidInputError: it does not speak Arrow.
-    """
-    if isinstance(data, pa.Table):
-        return data
-    if isinstance(data, pa.RecordBatch):
-        return pa.Table.from_batches([data])
-    try:
-        return pa.table(data)
-    except (TypeError, ValueError, pa.ArrowException) as error:
-        raise InvalidInputError(
-            f"expected Arrow data, not {type(data).__name__}: {error}"
-        ) from error
-
-
-def pieces(made: Any) -> Iterator[Any]:  # noqa: ANN401 - whatever speaks Arrow
-    """Yield what a function returned in pieces that a build can write; a stream stays a stream.
-
-    Raises:
-        InvalidInputError: it neither speaks Arrow nor can be iterated over.
-    """
-    if isinstance(made, (pa.Table, pa.RecordBatch)) or hasattr(made, "__arrow_c_array__"):
-        yield made
-    elif hasattr(made, "__arrow_c_stream__"):
-        reader = pa.RecordBatchReader.from_stream(made)
-        batches = iter(reader)
-        yield next(batches, reader.schema.empty_table())  # without batches it has a schema still
-        yield from batches
-    elif isinstance(made, Iterable):
-        yield from made
-    else:
-        raise InvalidInputError(
-            f"the function must return Arrow data or an iterable of it, not {type(made).__name__}"
-        )

@@ -296,8 +296,13 @@ def test_wrong_path(command, metavar, arguments, tmp_path, call):
     argv = arguments[command]
     if command == "publish":
         argv += ["--format", "csv"]
-    # Options stand behind the paths, but for `--out FILE`; DST is the second of two.
-    place = {"report": 2, "copy": 1 + (metavar == "DST")}.get(command, 1)
+    if command == "verify":
+        (tmp_path / "key").write_bytes(bytes(32))
+        option = {"FILE": ["--public-key"], "DIR": ["--public-key", tmp_path / "key", "--files"]}
+        argv[1:2] = [*map(str, option[metavar]), "path"]
+    # Options stand behind the paths, but for those that take one; DST is the second of two.
+    places = {"report": 2, "copy": 1 + (metavar == "DST"), "verify": 2 + 2 * (metavar == "DIR")}
+    place = places.get(command, 1)
     wrong = {"DIR": "file", "FILE": "directory", "SRC": "directory", "DST": "file"}[metavar]
     before = sorted(tmp_path.rglob("*"))
     for path in ("", str(tmp_path / "file" / "x.csv"), str(tmp_path / wrong)):

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import multiprocessing
 import pickle
+import re
+import sys
 import uuid
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import NamedTuple
 
 import dask.dataframe as dd
@@ -19,6 +23,7 @@ from support.daskery import dask_client, kill, processes_of
 from support.processes import run_together
 from support.results import CONTRACT, DATA, TABLE, build, row
 
+import jammi_files
 from jammi_files import (
     InvalidInputError,
     Match,
@@ -481,3 +486,31 @@ def test_duckdb_reads_the_bucket(results, s3_server):
     found = connection.execute("SELECT count(*), sum(score) FROM read_parquet(?)", [urls])
     assert found.fetchall() == [(9, 5.25)]
     connection.close()
+
+
+class _Ray(ModuleType):
+    """What the page uses of Ray, done by threads: functions that are called remotely."""
+
+    def __init__(self):
+        super().__init__("ray")
+        self.threads, self.calls = ThreadPoolExecutor(2), 0
+
+    def remote(self, function):
+        def begin(*args):
+            self.calls += 1
+            return SimpleNamespace(future=lambda: self.threads.submit(function, *args))
+
+        return SimpleNamespace(remote=begin)
+
+
+def test_the_adapter_to_ray(tmp_path, monkeypatch):
+    """The page's adapter is an executor as it stands: each result is judged by a remote call."""
+    page = Path(jammi_files.__file__).parent / "docs" / "clusters.md"
+    (block,) = re.findall(r"```python ray\n(.*?)```", page.read_text("utf-8"), re.DOTALL)
+    ray = _Ray()
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    monkeypatch.chdir(tmp_path)
+    build(connect("results", durability="os"))
+    exec(compile(block, "clusters.md", "exec"), {})  # noqa: S102 - the documentation is the test
+    ray.threads.shutdown()
+    assert ray.calls == 1

@@ -11,7 +11,7 @@ import pyarrow.ipc
 import pyarrow.parquet as pq
 import pytest
 
-from jammi_files import FormatError, InvalidInputError, StateError, data_files
+from jammi_files import FormatError, InvalidInputError, StateError, data_files, frames
 from jammi_files.data_files import FileFormat, open_data_file
 
 ROWS = pa.table({"a": pa.array(range(1000)), "b": pa.array([str(n) for n in range(1000)])})
@@ -25,7 +25,7 @@ def read(path, **options):
 def test_rows_come_in_parts(tmp_path, monkeypatch):
     """A file of many small parts is yielded in groups, never whole."""
     monkeypatch.setattr(data_files, "_PARQUET_ROWS", 100)
-    monkeypatch.setattr(data_files, "_GROUP_ROWS", 300)
+    monkeypatch.setattr(frames, "_GROUP_ROWS", 300)
     path = tmp_path / "rows.parquet"
     pq.write_table(ROWS, path)
     file_format, parts = read(path)

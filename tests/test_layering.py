@@ -67,7 +67,7 @@ LAYERS = [
         "fingerprints",
     ),
     ("build", "embeddings", "writer", "origin", "attesting", "artifacts"),
-    ("catalog", "transaction", "upkeep", "operations"),
+    ("catalog", "transaction", "upkeep", "operations", "hooks"),
     ("vacuum", "reach", "garbage", "history", "bulk", "rules", "reads"),
     (
         "draft",
@@ -110,12 +110,15 @@ LAYERS = [
     (
         "extras",
         "data_files",
+        "frames",
         "terminal",
         "parquet_claims",
         "parquet_footer",
         "parquet_tree",
         "thrift",
         "parts",
+        "events",
+        "tracing",
     ),
     ("errors",),
 ]

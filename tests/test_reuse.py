@@ -411,10 +411,12 @@ def test_empty_stream_keeps_its_schema(store):
     assert store.open_table(obtained.table_name).schema == DATA.schema
 
 
-@pytest.mark.parametrize("made", [None, 7, "text", {"id": ["a"]}, []])
+@pytest.mark.parametrize("made", [None, 7, "text", {"id": 7}, []])
 def test_what_it_may_not_return(store, made):
     """Anything else fails the row and says what is wanted."""
-    with pytest.raises(InvalidInputError, match=r"Arrow data|nothing was written"):
+    with pytest.raises(
+        InvalidInputError, match=r"expected a pyarrow table|no table for Arrow|nothing was written"
+    ):
         ask(store, lambda: made)
     assert len(store.catalog.list_result_tables_by_status("failed")) == 1
 

@@ -8,6 +8,7 @@ reflection: a new one has to be played here too, or has to say why not.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import inspect
 import io
 import shutil
@@ -27,6 +28,7 @@ from support.worlds import World, copied, determined, erase, holdings, observe, 
 from jammi_files import (
     Catalog,
     CatalogSnapshot,
+    CommitEvent,
     InputAnchor,
     RecomputePlan,
     ReferencedError,
@@ -141,6 +143,25 @@ def _snapshots(catalog: Catalog, _: World) -> Iterator[Ask]:
     yield lambda: catalog.snapshot(tag="none")
 
 
+def _hooks(handle: Any, world: World) -> Iterator[Ask]:
+    """Ask what a tenant's hooks are told of a commit that touches rows of others too."""
+    heard: list[Any] = []
+    for subscribe in (handle.hooks.on_commit, handle.hooks.on_ready, handle.hooks.on_failed):
+        subscribe(heard.append)
+    whole = (handle if isinstance(handle, Catalog) else handle.catalog).as_admin()
+    building = whole.list_result_tables_by_status("building")
+    with whole.transaction() as tx:
+        for record in building:  # stay as they are
+            if record.tenant_id == ACME:
+                tx.update_result_table_status(record.table_name, "building", record.row_count)
+        tx.fail_result_table(world.beta["leaf"], "by an admin")
+    yield lambda: [dataclasses.replace(told, **_untimed(told)) for told in heard]
+
+
+def _untimed(told: Any) -> dict[str, Any]:
+    return {"seconds": 0} if isinstance(told, CommitEvent) else {}
+
+
 CATALOG_READS: dict[str, Play] = {
     **READS,
     "changes": lambda catalog, _: each(_versions(catalog), catalog.changes),
@@ -224,6 +245,11 @@ def _searches(store: Any, world: World) -> Iterator[Ask]:
         yield lambda name=name: store.search(name, [1.0, 0.0], key_column="id", exact=False)
 
 
+def _places(store, world):
+    yield store.urls
+    yield from each(world.names, lambda name: store.urls([name]))
+
+
 STORE_READS: dict[str, Play] = {
     "__repr__": READS["__repr__"],
     "derives_from": _by_name("derives_from"),
@@ -252,6 +278,7 @@ STORE_READS: dict[str, Play] = {
     "staleness_all": _sweeps,
     "upstream_closure": _by_name("upstream_closure"),
     "url": _by_name("url"),
+    "urls": _places,
     "verify_all": lambda store, _: iter([store.verify_all]),
     "verify_materialization": _by_name("verify_materialization"),
 }
@@ -332,6 +359,7 @@ def _transactions(catalog: Any, world: World) -> Iterator[Ask]:
 CATALOG_WRITES: dict[str, Play] = {
     **OPERATIONS,
     "compact": lambda catalog, _: iter([catalog.compact]),
+    "hooks": _hooks,
     "fail_unchanged": lambda catalog, world: each(
         _told_of(world), lambda record: catalog.fail_unchanged(record, "by beta")
     ),
@@ -420,6 +448,7 @@ STORE_WRITES: dict[str, Play] = {
     "delete_table": lambda store, world: each(world.names, store.delete_table),
     "finalize_with_manifest": _finalizes,
     "get_or_build": _obtains,
+    "hooks": _hooks,
     "materialize_computed_embedding_table": lambda store, _: iter(
         [lambda: store.materialize_computed_embedding_table("docs", "m", IDS, VECTOR, **COMPUTED)]
     ),

@@ -88,7 +88,7 @@ def commit(pace, log, clock):
 
 def lose(pace, times=1):
     for _ in range(times):
-        pace.lost(2 * LATENCY)
+        pace.lost(2 * LATENCY, 1)
 
 
 def test_who_is_alone_asks_nothing(clock):

@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
-import filelock
+from support.venvs import CACHE, find_python
 
 REQUIREMENT = "jammi-ai==0.32.0"
 _CHECK = "import importlib.metadata as m, jammi_ai; print(m.version('jammi-ai'))"
@@ -82,21 +81,9 @@ def find_engine():
 
     ``$JAMMI_UPSTREAM_VENV`` says where, else a cache directory of the user.
     """
-    cache = Path.home() / ".cache" / "jammi-files-tests"
-    cache.mkdir(parents=True, exist_ok=True)
     given = os.environ.get("JAMMI_UPSTREAM_VENV")
-    home = Path(given) if given else cache / REQUIREMENT.replace("==", "-")
-    python = home / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    with filelock.FileLock(cache / "lock"):  # one worker makes it, the others wait
-        if not _has_engine(python):
-            for command in (
-                [sys.executable, "-m", "venv", home],
-                [python, "-m", "pip", "install", "--quiet", REQUIREMENT],
-            ):
-                made = subprocess.run(command, capture_output=True, text=True, check=False)
-                if made.returncode:
-                    return None, f"{REQUIREMENT} cannot be installed: {made.stderr[-500:]}"
-    return python, ""
+    home = Path(given) if given else CACHE / REQUIREMENT.replace("==", "-")
+    return find_python(home, [REQUIREMENT], _has_engine)
 
 
 def _has_engine(python):

@@ -1215,6 +1215,44 @@ SIGNATURES = (
     ),
 )
 
+TOLD = (
+    _mutant(
+        "hooks: a commit is told as far as the hook's scope sees",
+        "hooks",
+        "            if scope.sees(row.record.tenant_id):\n                done",
+        "            if True:\n                done",
+        "tests/test_hooks.py::test_a_mixed_commit",
+    ),
+    _mutant(
+        "hooks: only visible rows become ready or fail",
+        "hooks",
+        "and not row.deleted and scope.sees(row.record.tenant_id)\n",
+        "and not row.deleted\n",
+        "tests/test_hooks.py::test_a_scope_hears_what_it_sees",
+    ),
+    _mutant(
+        "hooks: what one raises goes no further",
+        "hooks",
+        "    except Exception as error:  # noqa: BLE001 - the change stands",
+        "    except KeyError as error:  # the change stands",
+        "tests/test_hooks.py::test_a_hook_that_raises",
+    ),
+    _mutant(
+        "logs: a tenant's recovery says nothing of others",
+        "hooks",
+        "        scope, version = _HEARD_BY.get() or self.scope, self.change.version\n",
+        "        scope, version = self.scope, self.change.version\n",
+        f"{_WORLDS}::test_recovery_tells_nothing",
+    ),
+    _mutant(
+        "rows: an index without a name is not dropped unseen",
+        "frames",
+        "    elif named or ",
+        "    elif False and ",
+        "tests/test_rows_given.py::test_an_index_is_never_dropped_unseen",
+    ),
+)
+
 MUTANTS = (
     *LOCAL,
     *SYNCS,
@@ -1230,4 +1268,5 @@ MUTANTS = (
     *WORKERS,
     *BOMBS,
     *SIGNATURES,
+    *TOLD,
 )

@@ -299,23 +299,35 @@ def observe(ask: Callable[[], Any], root: Path) -> str:
             seen = _plain(ask())
         except Exception as error:  # noqa: BLE001 - of whichever kind: it is compared
             seen = _error(error)
-    text = repr((seen, said)).replace(str(root), "ROOT")
+    told = sorted(said, key=repr)  # threads speak in any order
+    text = repr((seen, told)).replace(str(root), "ROOT")
     for pattern, name in _BY_CHANCE:
         text = pattern.sub(name, text)
     return text
 
 
 @contextlib.contextmanager
-def _logged() -> Iterator[list[str]]:
-    said: list[str] = []
+def _logged() -> Iterator[list[Any]]:
+    said: list[Any] = []
     handler = logging.Handler()
-    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+    handler.emit = lambda record: said.append(_said(record))  # type: ignore[method-assign]
     logger = logging.getLogger("jammi_files")
+    level = logger.level
     logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)
     try:
         yield said
     finally:
+        logger.setLevel(level)
         logger.removeHandler(handler)
+
+
+def _said(record: logging.LogRecord) -> tuple[Any, ...]:
+    fields = vars(record).keys() - _OF_ANY_RECORD
+    return record.levelname, record.getMessage(), {key: vars(record)[key] for key in sorted(fields)}
+
+
+_OF_ANY_RECORD = {*vars(logging.makeLogRecord({})), "message", "seconds"}
 
 
 def _error(error: BaseException | None) -> Any:
