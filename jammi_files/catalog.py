@@ -62,7 +62,7 @@ class _Shared:
         if self.storage.is_locked:
             return root_format.read(self.storage)
         with ThreadPoolExecutor(1) as pool:
-            listing = pool.submit(self.log.list_groups)
+            listing = pool.submit(self.log.numbering.list_ahead)
             found = root_format.read(self.storage)
             listing.result()
         return found

@@ -9,9 +9,7 @@ never reused: a retired version keeps its name with an empty body.
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
-import re
 import threading
 import time
 import weakref
@@ -27,16 +25,14 @@ from jammi_files.errors import (
     VersionNotFoundError,
 )
 from jammi_files.group_commit import CommitQueue, Ticket
+from jammi_files.numbering import PREFIX, Numbering, key_of
 from jammi_files.storage import AmbiguousError, ObjectExistsError, Storage, nested_use
 from jammi_files.turns import LockedPace, Pace, Turns
 
-PREFIX = "_catalog/manifest"
-GROUP = 1000
+__all__ = ["MAX_ATTEMPTS", "MAX_SECONDS", "PREFIX", "Log", "key_of"]
+
 MAX_ATTEMPTS = 64
 MAX_SECONDS = 60.0
-
-_GROUP_NAME = re.compile(r"\d{17}", re.ASCII)
-_VERSION_NAME = re.compile(r"(\d{20})\.parquet", re.ASCII)
 
 R = TypeVar("R")
 
@@ -47,11 +43,11 @@ class Log(Generic[S, D]):
     def __init__(self, storage: Storage, codec: Codec[S, D]) -> None:
         self._storage = storage
         self._codec = codec
+        self.numbering = Numbering(storage)
         self._head = codec.empty()
         self._checked_at = float("-inf")
         self._durable_version = 0
         self._transaction_thread: int | None = None
-        self._listed: list[int] = []
         self._pace: Pace = LockedPace() if storage.is_locked else Turns(self)
         self.forget_threads()
         _LOGS.add(self)
@@ -68,10 +64,6 @@ class Log(Generic[S, D]):
         if data is not None:
             self._learn(version, data)
         return data is not None
-
-    def list_groups(self) -> None:
-        """List the groups ahead of the first `head`, which saves it a round trip."""
-        self._listed = self._groups()
 
     @property
     def known(self) -> S:
@@ -122,9 +114,13 @@ class Log(Generic[S, D]):
             raise VersionNotFoundError(msg)
         return data
 
+    def newest(self, at_least: int) -> int:
+        """Find the newest version by listing; it is not read."""
+        return self.numbering.newest(at_least)
+
     def versions(self) -> list[int]:
         """Return every version number in the log, ascending, retired ones included."""
-        return [number for group in self._groups() for number in self._versions_in(group)]
+        return self.numbering.all()
 
     def commit(self, change: Callable[[D], R]) -> R:
         """Apply ``change`` to the newest state and make the outcome the next version.
@@ -203,10 +199,21 @@ class Log(Generic[S, D]):
             retired = any(isinstance(each.error, VersionNotFoundError) for each in batch)
             if retired and self._advance().version > stood_on:
                 return False
-            return self._append(draft)
+            return self._append_all(batch, draft)
         except VersionNotFoundError:
             if self._advance().version > stood_on:
                 return False
+            raise
+
+    def _append_all(self, batch: list[Ticket], draft: D) -> bool:
+        """Append a batch; if that fails, nobody is refused for a change that may not be there."""
+        try:
+            return self._append(draft)
+        except Exception as error:
+            for each in batch:
+                if each.error is not None:
+                    self._apply(each, self._codec.draft(self._head))
+                    each.error = each.error or _undecided(error)
             raise
 
     def _apply_all(self, batch: list[Ticket]) -> D:
@@ -292,13 +299,15 @@ class Log(Generic[S, D]):
     def _advance(self) -> S:
         """Move on to the newest version: one question when there is no newer one."""
         head, data = self._head, None
-        if head.version:
-            data = self._storage.peek(key_of(head.version + 1))
+        number = head.version or self.numbering.newest()
+        if number == head.version:
+            if not number and self._storage.is_locked:
+                return head
+            # By name also where nothing was listed: a listing may be behind, a name never is.
+            data = self._storage.peek(key_of(number + 1))
             if data is None:
                 return head
-            number, data = self._newest_from(head.version + 1, data)
-        elif not (number := self.newest()):
-            return head
+            number, data = self._newest_from(number + 1, data)
         return self._adopt(self._codec.decode(*self._settled(number, data), head))
 
     def _newest_from(self, number: int, data: bytes) -> tuple[int, bytes | None]:
@@ -308,25 +317,14 @@ class Log(Generic[S, D]):
         a hundred times slower than it finds a name, is asked in strides.
         """
         if self._storage.is_locked:
-            newest = self._stride(number)
+            newest = self.numbering.stride(number)
         else:
             second = self._storage.peek(key_of(number + 1))
             if second is None:
                 return number, data
             number, data = number + 1, second
-            newest = self.newest(number)
+            newest = self.numbering.newest(number)
         return newest, data if newest == number else None
-
-    def _stride(self, number: int) -> int:
-        """Return the newest version, from one on: names are taken in order and stay taken."""
-        step = 1
-        while self._storage.size(key_of(number + step)) is not None:
-            number, step = number + step, step * 2
-        while step > 1:
-            step //= 2
-            if self._storage.size(key_of(number + step)) is not None:
-                number += step
-        return number
 
     def _settled(self, number: int, data: bytes | None) -> tuple[int, bytes]:
         """Return the newest version and its bytes, however many are committed meanwhile."""
@@ -334,7 +332,7 @@ class Log(Generic[S, D]):
             try:
                 return number, data or self.read(number)
             except VersionNotFoundError:  # retired since it was found, so a newer one exists
-                newer = self.newest(number)
+                newer = self.numbering.newest(number)
                 if newer == number:
                     msg = f"{key_of(number)} is the newest version and empty; run fsck"
                     raise FormatError(msg) from None
@@ -346,35 +344,13 @@ class Log(Generic[S, D]):
                 self._head = state
             return self._head
 
-    def newest(self, at_least: int = 0) -> int:
-        """Find the newest version by listing: the group of a known one, then the last groups."""
-        if at_least:
-            newest = self._last_in(at_least // GROUP) or at_least
-            if newest % GROUP != GROUP - 1:
-                return max(newest, at_least)
-        listed, self._listed = self._listed, []
-        for group in reversed(listed or self._groups()):  # an empty one is a crash's trace
-            if group < at_least // GROUP:
-                break
-            last = self._last_in(group)
-            if last is not None:
-                newest = max(last, at_least)
-                if listed and newest % GROUP == GROUP - 1:
-                    return self.newest(newest)  # a group may have been begun since the listing
-                return newest
-        return at_least
 
-    def _groups(self) -> list[int]:
-        return [int(name) for name in self._storage.list(PREFIX) if _GROUP_NAME.fullmatch(name)]
-
-    def _last_in(self, group: int) -> int | None:
-        """Return the last version of a group: all its names are listed, but one is read."""
-        names = reversed(self._storage.list(f"{PREFIX}/{group:017d}"))
-        return next((int(found[1]) for found in map(_VERSION_NAME.fullmatch, names) if found), None)
-
-    def _versions_in(self, group: int) -> list[int]:
-        names = self._storage.list(f"{PREFIX}/{group:017d}")
-        return [int(match[1]) for name in names if (match := _VERSION_NAME.fullmatch(name))]
+def _undecided(error: Exception) -> Exception:
+    """Return the error of a change that a change beside it forbade, of which nobody knows."""
+    if isinstance(error, CommitUnknownError):
+        msg = f"it was not applied; what another thread committed beside it forbids it: {error}"
+        return ConflictError(f"{msg}; look again, retry is safe")
+    return error
 
 
 _LOGS: weakref.WeakSet[Log[Any, Any]] = weakref.WeakSet()
@@ -387,13 +363,3 @@ def _forget_threads() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_threads)
-
-
-def key_of(version: int) -> str:
-    """Return the key of a version's object."""
-    return _key(version // GROUP, version)
-
-
-@functools.lru_cache(64)
-def _key(group: int, version: int) -> str:
-    return f"{PREFIX}/{group:017d}/{version:020d}.parquet"

@@ -40,6 +40,7 @@ from jammi_files.errors import (
 )
 from jammi_files.fsck import Kind
 from jammi_files.local import LocalStorage
+from jammi_files.log import key_of
 from jammi_files.store import ResultStore
 
 LIMIT = 30.0
@@ -202,6 +203,34 @@ def test_errors_reach_only_their_caller(storage):
     assert {type(future.exception(LIMIT)) for future in gone} == {TableNotFoundError}
     assert Catalog(storage).version == 3
     assert Catalog(storage).scan().num_rows == 13
+    check_invariants(storage)
+
+
+@pytest.mark.parametrize(
+    ("moment", "answers"),
+    [("before", {StorageError: 2}), ("after", {CommitUnknownError: 1, ConflictError: 1})],
+)
+def test_nobody_is_refused_for_a_change_that_may_not_be_there(moment, answers, storage):
+    """`B079`: what a failed commit would have made takes no name; what is wrong anyway still is."""
+    gate = Gate("create", "manifest")
+
+    def hook(when, kind, key):
+        gate(when, kind, key)
+        if (when, kind, key) == (moment, "create", key_of(3)):
+            raise StorageError("the disk is gone")
+
+    catalog = Catalog(hooked(storage, hook))
+    catalog.log._queue._waiting = queue = Queue(3)
+    first = begin(catalog.create_result_table, **row("r0"))
+    assert gate.reached.wait(LIMIT)
+    same = [begin(_outcome, catalog, "same") for _ in range(2)]
+    taken = begin(_outcome, catalog, "t")
+    assert queue.full.wait(LIMIT)
+    gate.opened.set()
+    first.result(LIMIT)
+    assert Counter(each.result(LIMIT) for each in same) == answers
+    assert taken.result(LIMIT) is AlreadyExistsError
+    assert (catalog.get_result_table("same") is not None) == (moment == "after")
     check_invariants(storage)
 
 

@@ -19,7 +19,7 @@ from support.results import CONTRACT, DATA, TABLE, build, finalize, row, write
 from support.roots import LocalRoots, MemoryRoots, contents
 
 import jammi_files
-from jammi_files import copy_objects, copy_root, fsck, lease, log, parts, root_format
+from jammi_files import copy_objects, copy_root, fsck, lease, log, numbering, parts, root_format
 from jammi_files.catalog import Catalog
 from jammi_files.copy_objects import Pair
 from jammi_files.draft import SEGMENTS
@@ -131,7 +131,7 @@ def test_an_empty_catalog(source, target):
 
 def test_large_histories_lie_in_groups(source, target, monkeypatch):
     """Versions lie in the same groups at the copy."""
-    monkeypatch.setattr(log, "GROUP", 4)
+    monkeypatch.setattr(numbering, "GROUP", 4)
     fill(source, 6)
     copied(source, target)
     assert len(target.list(log.PREFIX)) == 4

@@ -17,6 +17,7 @@ from jammi_files import (
     lease,
     log,
     manifest,
+    numbering,
     objects,
     parquet_footer,
     patience,
@@ -58,7 +59,7 @@ def test_columns() -> None:
 
 def test_constants() -> None:
     """Every constant has the documented value."""
-    rows_of = (manifest, parquet_footer, segment, log, retention)
+    rows_of = (manifest, parquet_footer, segment, numbering, retention)
     modules = (*rows_of, lease, validation, objects, patience, turns)
     for name, value, _ in table("constant"):
         found = [getattr(module, bare(name)) for module in modules if hasattr(module, bare(name))]

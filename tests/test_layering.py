@@ -83,6 +83,7 @@ LAYERS = [
     ),
     (
         "log",
+        "numbering",
         "codec",
         "group_commit",
         "turns",

@@ -45,7 +45,7 @@ from support.results import (
     write,
 )
 
-from jammi_files import connect, copy, copy_root, lease, local, log, manifest, repair
+from jammi_files import connect, copy, copy_root, lease, local, log, manifest, numbering, repair
 from jammi_files.draft import SEGMENTS
 from jammi_files.errors import FormatError, JammiFilesError
 from jammi_files.interop import export_jammi, import_jammi
@@ -66,7 +66,7 @@ AFTER_A_KILL = BOUNDS if ALL else Bounds(8, 2)
 class Scenario(NamedTuple):
     """Calls, each by a process of its own, after what ``prepare`` has left durable.
 
-    ``knobs`` are constants of `manifest`, and ``GROUP`` of `log`.
+    ``knobs`` are constants of `manifest`, and ``GROUP`` of `numbering`.
     """
 
     calls: tuple[Call, ...]
@@ -363,7 +363,7 @@ def turn(monkeypatch):
 
     def turn_all(knobs):
         for knob, value in knobs.items():
-            monkeypatch.setattr(log if knob == "GROUP" else manifest, knob, value)
+            monkeypatch.setattr(numbering if knob == "GROUP" else manifest, knob, value)
 
     return turn_all
 

@@ -18,7 +18,7 @@ from support.servers.plain import split
 from support.threads import begin
 from support.witness import objects_in, unfinished_in
 
-from jammi_files import Catalog, Match, StorageError, definition_hash, log
+from jammi_files import Catalog, Match, StorageError, definition_hash, numbering
 from jammi_files.draft import SEGMENTS
 from jammi_files.fsck import fsck
 from jammi_files.lease import BUILDS
@@ -73,7 +73,7 @@ def test_trap_11_there_is_no_pointer_to_the_newest_version(bucket):
 @pytest.mark.parametrize("server", FAST, indirect=True)
 def test_trap_12_an_open_lists_two_groups_of_versions(bucket, monkeypatch):
     """`trap 12`: however long the history, an open lists the groups, then the newest group."""
-    monkeypatch.setattr(log, "GROUP", 8)
+    monkeypatch.setattr(numbering, "GROUP", 8)
     for number in range(40):
         bucket.catalog.update_result_table_status("t", "building", number)
     with bucket.server.log.counting() as seen:
@@ -186,7 +186,7 @@ def test_trap_15_a_writer_does_not_overwrite(server):
 def test_trap_17_listings_in_no_order(guarded, monkeypatch):
     """`trap 17`: directory buckets list in no order; versions are found and told in theirs."""
     bucket = Bucket(guarded)
-    monkeypatch.setattr(log, "GROUP", 5)
+    monkeypatch.setattr(numbering, "GROUP", 5)
     for number in range(23):
         bucket.catalog.update_result_table_status("t", "building", number)
     guarded.guard = unordered

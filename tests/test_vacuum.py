@@ -384,7 +384,7 @@ def test_a_lost_segment_is_no_vacuum(storage, catalog):
 @pytest.mark.usefixtures("small_runs")
 def test_idle_reader_below_the_floor(behind, storage, catalog, monkeypatch):
     """`trap 4`: a handle whose next version was retired is not current: it finds the newest one."""
-    monkeypatch.setattr("jammi_files.log.GROUP", 10)
+    monkeypatch.setattr("jammi_files.numbering.GROUP", 10)
     grow(catalog, 3)
     idle = Catalog(storage)
     assert idle.version == 3
@@ -676,7 +676,7 @@ def test_real_times_of_a_directory(tmp_path):
 @pytest.mark.usefixtures("small_runs")
 def test_requests(storage, catalog, monkeypatch):
     """`trap 12`: one listing for each group of versions, one read for each version that is kept."""
-    monkeypatch.setattr("jammi_files.log.GROUP", 10)
+    monkeypatch.setattr("jammi_files.numbering.GROUP", 10)
     grow(catalog, 39)
     catalog.compact()
     counting = CountingStorage(storage)

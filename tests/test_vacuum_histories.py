@@ -19,7 +19,7 @@ from support.clocks import DAY, ClockedStorage
 from support.invariants import check_invariants
 from support.results import build, finalize, row, rows, write
 
-from jammi_files import lease, log, manifest
+from jammi_files import lease, manifest, numbering
 from jammi_files.catalog import Catalog
 from jammi_files.errors import AlreadyExistsError, JammiFilesError, VersionNotFoundError
 from jammi_files.fsck import Kind
@@ -219,7 +219,7 @@ def test_histories(steps):
     """`trap 20`: no object reachable from a kept version is ever deleted; no other one is left."""
     with (
         mock.patch.multiple(manifest, INLINE_ROWS=3, FAN_OUT=2),
-        mock.patch.object(log, "GROUP", 7),
+        mock.patch.object(numbering, "GROUP", 7),
         contextlib.closing(History()) as history,
     ):
         for kind, value in [("create", None), *steps]:

@@ -33,7 +33,7 @@ from support.calls import (
 from support.oracle import Oracle, Row, Who
 from support.sides import Refusal, instants_of, plan, rows_of_table
 
-from jammi_files import indexes, log, manifest, snapshot
+from jammi_files import indexes, log, manifest, numbering, snapshot
 from jammi_files.catalog import Catalog
 from jammi_files.errors import ConflictError
 
@@ -111,7 +111,7 @@ class CatalogMachine(RuleBasedStateMachine):
         for module in (manifest, snapshot):
             mine = {name: value for name, value in values.items() if hasattr(module, name)}
             self.patches.enter_context(mock.patch.multiple(module, **mine))
-        self.patches.enter_context(mock.patch.object(log, "GROUP", 10))
+        self.patches.enter_context(mock.patch.object(numbering, "GROUP", 10))
         self.patches.enter_context(mock.patch.object(indexes, "_BLOCK", 2))
 
     @rule(handle=handles, calls=st.lists(WRITES, min_size=2, max_size=8))

@@ -286,6 +286,21 @@ COMMITS = (
         f"{_POWER}::test_every_state_after_a_kill[new_group]",
     ),
     _mutant(
+        "commit: nobody is refused for what a failed commit would have made",
+        "log",
+        "                if each.error is not None:\n",
+        "                if False:\n",
+        "tests/test_concurrency.py -k may_not_be_there",
+        "tests/test_simulation.py::test_cases",
+    ),
+    _mutant(
+        "read: a listing that is behind is not believed to be of an empty catalog",
+        "log",
+        "            if not number and self._storage.is_locked:\n",
+        "            if not number:\n",
+        "tests/test_simulation.py::test_cases",
+    ),
+    _mutant(
         "read: a retired version is no state",
         "log",
         '        if not data:\n            msg = f"version {version} was retired',

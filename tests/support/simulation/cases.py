@@ -90,6 +90,47 @@ READY_AFTER_THE_JUDGEMENT = _plan(
 )
 """A build falls silent for longer than its lease, and goes on while recovery fails its row."""
 
+_CLAIM = ("claim", 0.3)
+
+REFUSED_BESIDE_A_LOST_COMMIT = Plan(
+    33303761,
+    (1, 0),
+    (
+        _client(0, _CLAIM, troubles=(Trouble(1, Fault.LATE, 0.5754227939881055, MANIFEST, 5),)),
+        ClientPlan(
+            "p0t1",
+            0,
+            (
+                Step(0, "bulk", 0.7723519662277779),
+                Step(1, "append", 0.2923766368099793),
+                Step(2, "claim", 0.2672279886421578),
+            ),
+            (),
+        ),
+    ),
+    (("INLINE_ROWS", 128), ("FAN_OUT", 2), ("MERGE_IN_COMMIT_ROWS", 8192)),
+)
+"""Two threads claim one name in one version, which is given up: nobody has the name."""
+
+FIRST_VERSION_LISTED_LATE = Plan(
+    33355485,
+    (0, 1),
+    (
+        _client(
+            0,
+            ("overtake", 0.01045099598989574),
+            troubles=(
+                Trouble(1, Fault.UNAVAILABLE, 0.46601771865281727),
+                Trouble(5, Fault.RESENT, 0.13399001222980333),
+            ),
+        ),
+        _client(1, ("build", 0.17777955991106842)),
+    ),
+    (("INLINE_ROWS", 128), ("FAN_OUT", 2), ("MERGE_IN_COMMIT_ROWS", 6)),
+    stale_listings=19.705029616999266,
+)
+"""Recovery lists the side object of the first build, and not yet the version that has its row."""
+
 CASES = {
     "emptied": EMPTIED,
     "emptied, sent twice": EMPTIED_AND_SENT_TWICE,
@@ -97,4 +138,6 @@ CASES = {
     "merged too late": MERGED_TOO_LATE,
     "committed after the listing": COMMITTED_AFTER_THE_LISTING,
     "ready after the judgement": READY_AFTER_THE_JUDGEMENT,
+    "refused beside a lost commit": REFUSED_BESIDE_A_LOST_COMMIT,
+    "first version listed late": FIRST_VERSION_LISTED_LATE,
 }
