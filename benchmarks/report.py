@@ -51,6 +51,17 @@ def _page(
             for ratio, ours, theirs in table.comparisons(found)
         ),
     )  # fmt: skip
+    yield "\n## Ours alone\n"
+    yield from _rows(
+        ("work", "rows", "p50", "p99", "times"),
+        (
+            (
+                each.work, f"{each.rows:,}", table.show(each.timing.p50, each.timing.unit),
+                table.show(each.timing.p99, each.timing.unit), f"{each.timing.times:,}",
+            )
+            for each in table.alone(found)
+        ),
+    )  # fmt: skip
     yield "\n## Targets\n"
     yield from _rows(
         ("target", "measured", "", "why not"),

@@ -29,6 +29,12 @@ def comparisons(found: Sequence[Measurement]) -> Iterator[tuple[float, Measureme
     yield from sorted(pairs, key=lambda pair: (pair[2].who == FLOOR, pair[0]))
 
 
+def alone(found: Sequence[Measurement]) -> list[Measurement]:
+    """Return what no other system was asked to do."""
+    compared = {(ours.work, ours.rows) for _, ours, _ in comparisons(found)}
+    return [each for each in found if (each.work, each.rows) not in compared]
+
+
 def lines(found: Sequence[Measurement]) -> Iterator[str]:
     """Yield the table of all comparisons, the rest of ours, and the targets."""
     yield (
@@ -40,10 +46,8 @@ def lines(found: Sequence[Measurement]) -> Iterator[str]:
             f"{ours.work:34} {ours.rows:>9,} {theirs.who:17} {_both(ours.timing)} "
             f"{_both(theirs.timing, 10)} {ratio:>11.3g}"
         )
-    compared = {(ours.work, ours.rows) for _, ours, _ in comparisons(found)}
-    for each in found:
-        if (each.work, each.rows) not in compared:
-            yield f"{each.work:34} {each.rows:>9,} {'':17} {_both(each.timing)}"
+    for each in alone(found):
+        yield f"{each.work:34} {each.rows:>9,} {'':17} {_both(each.timing)}"
     yield ""
     yield from (_judged(verdict) for verdict in judge(found))
 
