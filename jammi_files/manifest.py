@@ -25,7 +25,7 @@ from jammi_files.retention import Retention
 from jammi_files.row_pages import Stripe, metadata_of, to_parquet
 from jammi_files.rows import STORED, Row, conform, rows_of, with_dictionaries
 from jammi_files.schema import LOW_CARDINALITY
-from jammi_files.segment_file import SegmentFile, open_parquet
+from jammi_files.segment_file import SegmentFile, open_parquet, owned
 from jammi_files.timestamps import format_timestamp, parse_timestamp
 
 T = TypeVar("T")
@@ -261,7 +261,7 @@ def decode_segment(key: str, data: bytes) -> pa.Table:
     def read() -> pa.Table:
         most = max(MOST_MEMORY, MOST_TIMES * len(data))
         _, folded = require_bounded(data, LOW_CARDINALITY, most)
-        with open_parquet(pa.BufferReader(data), folded) as file:
+        with open_parquet(pa.BufferReader(owned(data)), folded) as file:
             return file.read()
 
     return _read(key, read)

@@ -71,7 +71,7 @@ class SegmentFile:
         tail = footer + len(footer).to_bytes(4, "little") + footers.MAGIC
         pieces = _Pieces((said.start, pages), (self._end, tail))
         with open_parquet(pa.PythonFile(pieces, mode="r"), self.folded) as file:
-            table = file.read()
+            table = file.read(use_threads=False)  # see `owned`
         if not table.num_rows:
             raise ValueError("a row group has no rows")
         return table
@@ -129,6 +129,17 @@ class SegmentFile:
 def open_parquet(source: BinaryIO | pa.NativeFile, folded: Collection[str]) -> pq.ParquetFile:
     """Open a Parquet file whose pages are checked against their checksums when they are read."""
     return pq.ParquetFile(source, read_dictionary=[*folded], page_checksum_verification=True)
+
+
+def owned(data: bytes) -> pa.Buffer:
+    """Return bytes in memory of Arrow's own, for whoever reads with threads.
+
+    A thread of Arrow's may be the last to let go of what it has read from. If that is Python's, it
+    asks for the interpreter, and aborts the process if that is about to end.
+    """
+    buffer = pa.allocate_buffer(len(data))
+    memoryview(buffer)[:] = data
+    return buffer
 
 
 class _Pieces(io.RawIOBase):

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import threading
 import uuid
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.faults import CountingStorage
 from support.stored import NAMES, record, segment
 
-from jammi_files import FormatError, InputAnchor, manifest
+from jammi_files import FormatError, InputAnchor, manifest, segment_file
 from jammi_files.indexes import Postings, SortedIndex
 from jammi_files.memory import MemoryStorage
 from jammi_files.rows import Row
@@ -243,3 +245,27 @@ def test_many_cached_rows(monkeypatch):
     run = segment(Row(record(f"t{number}", number), number) for number in range(9))
     for _ in range(2):
         assert [run.row(p).record.table_name for p in range(9)] == [f"t{n}" for n in range(9)]
+
+
+def test_threads_of_arrow_hold_nothing_of_python(monkeypatch):
+    """What Arrow's threads read from is Arrow's own; one that lets go last aborts no process.
+
+    A thread may do so when its process is ending, where it may ask for the interpreter no more.
+    """
+    asked_by = set()
+    readinto = segment_file._Pieces.readinto
+
+    def note(pieces, buffer):
+        asked_by.add(threading.get_ident())
+        return readinto(pieces, buffer)
+
+    monkeypatch.setattr(segment_file._Pieces, "readinto", note)
+    monkeypatch.setattr(manifest, "ROW_GROUP_ROWS", 2)
+    run = segment(Row(record(name, 1), 1) for name in "bcdefg")
+    assert stored(run)[0].lookup("d").record.table_name == "d"
+    assert asked_by == {threading.get_ident()}
+    data = bytearray(manifest.encode_segment(run.table))
+    copy = segment_file.owned(data)
+    data.clear()  # refused while anything looks into it
+    assert copy.parent is None
+    assert pq.read_table(pa.BufferReader(copy)).num_rows == 6

@@ -301,6 +301,20 @@ COMMITS = (
         "tests/test_simulation.py::test_cases",
     ),
     _mutant(
+        "read: Arrow's threads ask for nothing of Python's",
+        "segment_file",
+        "file.read(use_threads=False)",
+        "file.read()",
+        "tests/test_segment.py -k hold_nothing_of_python",
+    ),
+    _mutant(
+        "read: Arrow's threads own what they read",
+        "segment_file",
+        "    buffer = pa.allocate_buffer(len(data))\n    memoryview(buffer)[:] = data\n",
+        "    buffer = pa.py_buffer(data)\n",
+        "tests/test_segment.py -k hold_nothing_of_python",
+    ),
+    _mutant(
         "read: a retired version is no state",
         "log",
         '        if not data:\n            msg = f"version {version} was retired',
