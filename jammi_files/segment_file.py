@@ -128,7 +128,12 @@ class SegmentFile:
 
 def open_parquet(source: BinaryIO | pa.NativeFile, folded: Collection[str]) -> pq.ParquetFile:
     """Open a Parquet file whose pages are checked against their checksums when they are read."""
-    return pq.ParquetFile(source, read_dictionary=[*folded], page_checksum_verification=True)
+    return pq.ParquetFile(
+        source,
+        read_dictionary=[*folded],
+        page_checksum_verification=True,
+        pre_buffer=False,  # it is in memory, and would be read by threads; see `owned`
+    )
 
 
 def owned(data: bytes) -> pa.Buffer:
@@ -138,7 +143,7 @@ def owned(data: bytes) -> pa.Buffer:
     asks for the interpreter, and aborts the process if that is about to end.
     """
     buffer = pa.allocate_buffer(len(data))
-    memoryview(buffer)[:] = data
+    memoryview(buffer).cast("B")[:] = data
     return buffer
 
 

@@ -29,7 +29,7 @@ from support.contracts import (
 )
 
 import jammi_files
-from jammi_files import materialization
+from jammi_files import materialization, producer
 from jammi_files.descriptors import Embedding, External, UnknownDescriptor, parse_descriptor
 from jammi_files.errors import FormatError, InvalidInputError, UnsupportedVersionError
 from jammi_files.materialization import (
@@ -653,7 +653,7 @@ def test_producer_id():
 
 def test_producer_id_of_threads(monkeypatch):
     """`B182`: threads that ask first at the same moment are given one id."""
-    monkeypatch.setattr(materialization, "_PRODUCER_IDS", {})
+    monkeypatch.setattr(producer, "_PRODUCER_IDS", {})
     barrier = threading.Barrier(8)
 
     def ask(_):

@@ -33,7 +33,7 @@ from support.calls import (
 from support.oracle import Oracle, Row, Who
 from support.sides import Refusal, instants_of, plan, rows_of_table
 
-from jammi_files import indexes, log, manifest, numbering, snapshot
+from jammi_files import indexes, log, manifest, numbering, runs
 from jammi_files.catalog import Catalog
 from jammi_files.errors import ConflictError
 
@@ -66,7 +66,7 @@ knobs = st.fixed_dictionaries(
         "FAN_OUT": st.sampled_from((2, 3)),
         "MERGE_IN_COMMIT_ROWS": st.sampled_from((5, 8192)),
         "ROW_GROUP_ROWS": st.sampled_from((2, 16_384)),
-        "_SMALL": st.sampled_from((0, 3, 4096)),
+        "SMALL": st.sampled_from((0, 3, 4096)),
     }
 )
 
@@ -108,7 +108,7 @@ class CatalogMachine(RuleBasedStateMachine):
 
     @initialize(values=knobs)
     def turn_knobs(self, values: dict[str, int]) -> None:
-        for module in (manifest, snapshot):
+        for module in (manifest, runs):
             mine = {name: value for name, value in values.items() if hasattr(module, name)}
             self.patches.enter_context(mock.patch.multiple(module, **mine))
         self.patches.enter_context(mock.patch.object(numbering, "GROUP", 10))

@@ -17,11 +17,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import jammi_files
-
 HOME = Path(__file__).parent.parent.parent
 README = HOME / "README.md"
-DOCS = Path(jammi_files.__file__).parent / "docs"
+DOCS = HOME / "jammi_files" / "docs"
 PAGES = (README, *sorted(DOCS.glob("*.md")))
 
 _FENCE = re.compile(r"(?ms)^(?P<mark>```+)(?P<words>[^`\n]*)\n(?P<text>.*?)^(?P=mark)$")
