@@ -375,6 +375,8 @@ class Catalog(Upkeep):
         known = self._shared.log.known
         everything = known.runs.segments
         merging = [segment for segment in everything if segment.info in crowd]
+        if len(merging) < len(crowd):  # another thread has read a version that lists others
+            return False
         try:
             merged = merge_segments(merging, everything)
         except VersionNotFoundError:  # vacuum deleted them: a newer version lists others

@@ -480,6 +480,22 @@ def test_compact(catalog, monkeypatch, root):
     assert list(root.glob("**/*.tmp")) == []
 
 
+def test_compact_after_another_has(catalog, monkeypatch):
+    """Segments that another process has merged, and a thread has read of, are not merged again."""
+    shrink_runs(monkeypatch)
+    monkeypatch.setattr("jammi_files.manifest.FAN_OUT", 99)
+    for index in range(40):
+        create(catalog, f"t{index:02}")
+    before = catalog._head()
+    version = again(catalog).compact()
+    assert catalog.version == version == before.version + 1
+    heads = iter([before])
+    newest = catalog._head
+    monkeypatch.setattr(catalog, "_head", lambda: next(heads, None) or newest())
+    assert catalog.compact() == version
+    assert len(catalog.scan()) == 40
+
+
 def test_compact_nothing(catalog, root):
     """Compacting an empty or a small catalog makes no version and creates nothing."""
     assert catalog.compact() == 0

@@ -301,6 +301,13 @@ COMMITS = (
         "tests/test_simulation.py::test_cases",
     ),
     _mutant(
+        "merge: only of segments that are there",
+        "catalog",
+        "        if len(merging) < len(crowd):",
+        "        if False:",
+        "tests/test_catalog.py::test_compact_after_another_has",
+    ),
+    _mutant(
         "read: Arrow's threads ask for nothing of Python's",
         "segment_file",
         "file.read(use_threads=False)",
