@@ -324,7 +324,9 @@ class Catalog(Upkeep):
                     return self._shared.log.known.version
 
     def _seen(self) -> tuple[Snapshot, Scope]:
-        return self._head(), self._scope
+        if self._shared.format is None:
+            return self._head(), self._scope
+        return self._shared.log.head(self._max_staleness), self._scope
 
     def _head(self) -> Snapshot:
         head = self._shared.log.head(self._max_staleness)

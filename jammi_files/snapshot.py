@@ -81,7 +81,7 @@ class Snapshot:
 
     def get(self, name: str) -> Row | None:
         """Return the live row of that name."""
-        row = self.lookup(name)
+        row = self.inline.get(name) or self.runs.lookup(name)
         return None if row is None or row.deleted else row
 
     def held(self, names: pa.ChunkedArray) -> list[str]:
