@@ -56,7 +56,8 @@ class CommitQueue:
                     lead(ticket)
                 except Exception as error:  # noqa: BLE001 - every waiting caller gets it
                     for each in ticket.batch:
-                        each.error, each.answered = each.error or error, True
+                        if not each.answered:  # what refused it may be part of what failed
+                            each.error, each.answered = error, True
         finally:
             self._settle(ticket)
         if ticket.error is not None:

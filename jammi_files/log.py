@@ -213,7 +213,7 @@ class Log(Generic[S, D]):
             for each in batch:
                 if each.error is not None:
                     self._apply(each, self._codec.draft(self._head))
-                    each.error = each.error or _undecided(error)
+                    each.error, each.answered = each.error or _undecided(error), True
             raise
 
     def _apply_all(self, batch: list[Ticket]) -> D:
@@ -251,7 +251,7 @@ class Log(Generic[S, D]):
 
     def _apply(self, ticket: Ticket, draft: D) -> None:
         mark = self._codec.mark(draft)
-        ticket.error = None
+        ticket.error, ticket.answered = None, False
         try:
             ticket.result = ticket.change(draft)
         except Exception as error:  # noqa: BLE001 - raised again in the caller's thread

@@ -234,6 +234,29 @@ def test_nobody_is_refused_for_a_change_that_may_not_be_there(moment, answers, s
     check_invariants(storage)
 
 
+def test_nobody_is_refused_for_a_change_that_lost(storage, monkeypatch):
+    """`B079`: who was refused beside a change that never won is told that nothing was applied."""
+    monkeypatch.setattr(log, "MAX_ATTEMPTS", 3)
+    gate, rival = Gate("create", "manifest"), Catalog(storage)
+
+    def hook(when, kind, key):
+        gate(when, kind, key)
+        if (when, kind) == ("before", "create") and key > key_of(2):
+            rival.update_result_table_status("t", "building", rival.version)
+
+    catalog = Catalog(hooked(storage, hook, locked=False))
+    catalog.log._queue._waiting = queue = Queue(2)
+    first = begin(catalog.create_result_table, **row("r0"))
+    assert gate.reached.wait(LIMIT)
+    same = [begin(_outcome, catalog, "same") for _ in range(2)]
+    assert queue.full.wait(LIMIT)
+    gate.opened.set()
+    first.result(LIMIT)
+    assert [each.result(LIMIT) for each in same] == [ConflictError, ConflictError]
+    assert catalog.get_result_table("same") is None
+    check_invariants(storage)
+
+
 def test_many_threads(storage):
     """`B274`: 64 threads x 5 rows on one handle: all present, each a row of a contiguous log."""
     catalog = Catalog(storage)

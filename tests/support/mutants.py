@@ -294,6 +294,13 @@ COMMITS = (
         "tests/test_simulation.py::test_cases",
     ),
     _mutant(
+        "commit: nobody is refused for what never won",
+        "group_commit",
+        "                        if not each.answered:",
+        "                        if not each.error:",
+        "tests/test_concurrency.py -k change_that_lost",
+    ),
+    _mutant(
         "read: a listing that is behind is not believed to be of an empty catalog",
         "log",
         "            if not number and self._storage.is_locked:\n",
