@@ -79,7 +79,7 @@ MERGED_TOO_LATE = _plan(
 
 COMMITTED_AFTER_THE_LISTING = _plan(
     _client(0, *[_ROW] * 5, troubles=(Trouble(3, Fault.PAUSE, 0.0, SEGMENT),)),
-    _client(1, _wait(9.5), _VACUUM),
+    _client(1, _wait(9.6), _VACUUM),
     knobs=_TINY,
 )
 """A segment is listed by vacuum before any version lists it, and committed before vacuum's own."""
