@@ -98,7 +98,7 @@ def test_unpinned(store):
 
 @pytest.mark.parametrize("status", ["building", "ready"])
 def test_missing_sidecar(store, status):
-    """`B074`, `B220`: without a sidecar there is no verdict on the data, be it there or not."""
+    """`B074`, `B188`, `B220`: without a sidecar there is no verdict on the data, there or not."""
     record = store.catalog.create_result_table(**row("t"))
     store.catalog.update_result_table_status("t", status, 0)
     assert store.verify_materialization("t") == MissingManifest()

@@ -118,7 +118,7 @@ def test_nothing_is_leaked(storage, store):
 
 
 def test_version_names_are_never_free(storage, catalog):
-    """`trap 3`: a retired version keeps its name with no bytes, so nobody can make it again."""
+    """`B279`, `trap 3`: a retired version keeps its name with no bytes: nobody makes it again."""
     grow(catalog, 5)
     catalog.vacuum(0, dry_run=False)
     assert catalog.log.versions() == [1, 2, 3, 4, 5, 6]
