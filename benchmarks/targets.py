@@ -113,7 +113,8 @@ TARGETS = (
     Target(
         "one commit of 8 processes", "within", 50, OURS, other="one commit of 8 processes",
         percentile="p99",
-        why="who has just committed asks first again, so its commits are quick and others wait",
+        why="who waits looks at the lock at random, so one commit in a hundred waits ten times the "
+        "average; letting others first made p50 20 ms, p99 no better and a third fewer commits",
     ),
     Target("refresh, 100 behind", "within", 1.5, OURS, other="refresh, 1 behind"),
     Target("refresh, 1000 behind", "within", 1.5, OURS, other="refresh, 1 behind"),

@@ -137,7 +137,7 @@ class Contract:
         for _ in range(2):
             storage.retire("k")
             assert storage.read("k") == b""
-            assert storage.list("") == ["k"]
+            assert "k" in storage.list("")
 
     def test_read_what_was_written(self, storage):
         """An object is its bytes, whole, by every way to read it."""
