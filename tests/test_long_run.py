@@ -6,6 +6,7 @@ CI plays a short run; ``python -m support.long_run --builds 10000 --processes 6`
 from __future__ import annotations
 
 from support.long_run import Asked, run
+from support.long_run.__main__ import main
 
 
 def test_what_was_acknowledged_is_there_once(tmp_path):
@@ -15,3 +16,10 @@ def test_what_was_acknowledged_is_there_once(tmp_path):
     figures = run(str(tmp_path / "root"), tmp_path / "notes", asked)
     assert figures["kills"] > 10
     assert figures["acknowledged"] >= 150
+
+
+def test_the_command(capsys):
+    """The command of the long run takes its size and prints what came of it."""
+    assert main(["--builds", "5", "--processes", "1", "--kill-every", "0.2"]) == 0
+    told = dict(line.split(": ") for line in capsys.readouterr().out.splitlines())
+    assert int(told["acknowledged"]) >= 5

@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from support.long_run import Asked, run
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Run at the size that is asked for and print the figures."""
     parser = argparse.ArgumentParser(prog="support.long_run", description=__doc__)
     parser.add_argument("--builds", type=int, default=10_000, help="acknowledged (default 10000)")
@@ -19,8 +20,14 @@ def main() -> int:
     parser.add_argument("--durability", choices=("os", "fsync"), default="os")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after these")
     parser.add_argument("--keep", help="an empty directory to keep root and notes in")
-    asked = parser.parse_args()
-    size = Asked(asked.builds, asked.processes, asked.kill_every, asked.durability, asked.seconds)
+    asked = parser.parse_args(argv)
+    size = Asked(
+        builds=asked.builds,
+        processes=asked.processes,
+        kill_every=asked.kill_every,
+        durability=asked.durability,
+        seconds=asked.seconds,
+    )
     with tempfile.TemporaryDirectory() as scratch:
         place = Path(asked.keep or scratch)
         (place / "notes").mkdir(parents=True)
