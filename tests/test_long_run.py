@@ -20,6 +20,6 @@ def test_what_was_acknowledged_is_there_once(tmp_path):
 
 def test_the_command(capsys):
     """The command of the long run takes its size and prints what came of it."""
-    assert main(["--builds", "5", "--processes", "1", "--kill-every", "0.2"]) == 0
+    assert main(["--builds", "5", "--processes", "1", "--kill-every", "2"]) == 0
     told = dict(line.split(": ", 1) for line in capsys.readouterr().out.splitlines())
     assert int(told["acknowledged"]) >= 5
