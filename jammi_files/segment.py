@@ -258,9 +258,6 @@ class _RowGroups:
         self._key, self._file = key, file
         self._loaded: dict[int, Segment] = {}
 
-    def __del__(self) -> None:
-        self._file.close()
-
     def is_near(self, name: str) -> bool:
         group = bisect_right(self._file.least, name) - 1
         return group < 0 or group in self._loaded

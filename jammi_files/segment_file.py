@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import weakref
 from collections.abc import Collection
 from typing import Any, BinaryIO
 
@@ -50,6 +51,8 @@ class SegmentFile:
         self.least = [self._least_at(start) for start in self._starts]
         if self.least != sorted(self.least):
             raise ValueError("its row groups are not sorted by name")
+        # Not by `__del__`: of a cycle the file may be finalised first, and warn that it is open.
+        weakref.finalize(self, file.close)
 
     def __len__(self) -> int:
         return len(self._starts)
@@ -77,7 +80,7 @@ class SegmentFile:
         return table
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file now; it is closed at the latest when nobody has this object any more."""
         self._file.close()
 
     def _find_groups(self) -> list[int]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import os
 import threading
 import uuid
 
@@ -269,3 +271,17 @@ def test_threads_of_arrow_hold_nothing_of_python(monkeypatch):
     data.clear()  # refused while anything looks into it
     assert copy.parent is None
     assert pq.read_table(pa.BufferReader(copy)).num_rows == 6
+
+
+def test_a_file_is_closed_before_it_is_collected(tmp_path):
+    """Whoever lets go of an open segment, be it in a cycle, leaves no file open and no warning."""
+    path = tmp_path / "segment"
+    path.write_bytes(manifest.encode_segment(segment([Row(record("a", 1), 1)]).table))
+    file = path.open("rb")
+    number = file.fileno()
+    opened = segment_file.SegmentFile(file, ())
+    opened.itself = opened
+    del file, opened
+    gc.collect()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(number)
