@@ -96,6 +96,9 @@ def vacuum(
     try:
         now = None if clock is None else _ask_clock(storage, clock)  # 1
         listing = garbage.take_listing(storage, root.executor, without=clock)  # 2
+        if not listing.versions:
+            where = storage.url(key_of(root.log.known.version))
+            raise StorageError(f"'{where}' is there and is not listed; nothing was removed")
         age = Age(now or max(dt.datetime.now(dt.UTC), listing.newest), grace)
         plan = _on_newest(root.log, lambda state: _plan(root, state, listing, age, keep_last))  # 3
         foreign = (*listing.foreign, *_take_foreign(storage, plan))

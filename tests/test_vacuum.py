@@ -28,7 +28,7 @@ from jammi_files.errors import (
 from jammi_files.fsck import Kind
 from jammi_files.garbage import VacuumKind
 from jammi_files.local import LocalStorage
-from jammi_files.log import key_of
+from jammi_files.log import PREFIX, key_of
 from jammi_files.store import ResultStore
 
 
@@ -779,3 +779,21 @@ def test_unknown_header_keys_survive(storage, catalog):
     grow(catalog, 2, first=2)
     catalog.vacuum(0, dry_run=False)
     assert Catalog(storage).log.head().header.extra == {"pins": {"x": [1]}}
+
+
+class _Behind(HookedStorage):
+    """Lists no version, as a store might that is behind."""
+
+    def list(self, prefix):
+        return [] if prefix == PREFIX else super().list(prefix)
+
+
+def test_a_listing_that_lacks_the_versions(catalog, storage):
+    """A listing without the version that is known is refused, and nothing is written."""
+    grow(catalog, 5)
+    stale = Catalog(_Behind(storage, lambda *_: None))
+    assert stale.log.reach(catalog.version)
+    before = contents(storage)
+    with pytest.raises(StorageError, match="is there and is not listed; nothing was removed"):
+        stale.vacuum(0, dry_run=False)
+    assert contents(storage) == before

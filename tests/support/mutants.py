@@ -741,6 +741,13 @@ BUILDS = (
 
 VACUUM = (
     _mutant(
+        "vacuum: a listing that lacks every version is not believed",
+        "vacuum",
+        "        if not listing.versions:\n",
+        "        if False:\n",
+        "tests/test_vacuum.py -k lacks_the_versions",
+    ),
+    _mutant(
         "vacuum: a retired version keeps its name",
         "vacuum",
         "                    storage.retire(action.key)\n",
