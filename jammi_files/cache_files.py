@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
-import io
 import os
 import re
 import stat
@@ -24,6 +23,7 @@ from typing import BinaryIO, Self
 
 from jammi_files import events
 from jammi_files.events import Event
+from jammi_files.positioned import Positioned
 from jammi_files.storage import TEMP_SUFFIX
 
 _BLOCK = 1 << 16
@@ -277,46 +277,15 @@ class _Entry:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-class _CheckedFile(io.RawIOBase):
+class _CheckedFile(Positioned):
     """An entry as a file; from the first damage on, the object itself."""
 
     def __init__(self, entry: _Entry, instead: Callable[[Exception], BinaryIO]) -> None:
+        super().__init__(entry.length)
         self._entry, self._instead = entry, instead
         self._other: BinaryIO | None = None
-        self._position = 0
 
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._entry.length}
-        self._position = base[whence] + offset
-        return self._position
-
-    def read(self, size: int | None = -1) -> bytes:
-        wanted = self._entry.length if size is None or size < 0 else size
-        data = self._read_at(self._position, wanted)
-        self._position += len(data)
-        return data
-
-    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]  # bytes only
-        data = self.read(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
-
-    def close(self) -> None:
-        self._entry.close()
-        if self._other is not None:
-            self._other.close()
-        super().close()
-
-    def _read_at(self, start: int, size: int) -> bytes:
+    def read_at(self, start: int, size: int) -> bytes:
         if self._other is None:
             try:
                 return self._entry.read_at(start, size)
@@ -324,6 +293,12 @@ class _CheckedFile(io.RawIOBase):
                 self._other = self._instead(error)
         self._other.seek(start)
         return self._other.read(size)
+
+    def close(self) -> None:
+        self._entry.close()
+        if self._other is not None:
+            self._other.close()
+        super().close()
 
 
 def _digest(data: bytes | memoryview) -> bytes:

@@ -14,7 +14,7 @@ from jammi_files.copy_objects import ObjectJob, Pair, Part, ResultJob
 from jammi_files.copy_versions import Standing, VersionJob
 from jammi_files.draft import Draft
 from jammi_files.errors import FormatError
-from jammi_files.log import PREFIX, Log, key_of
+from jammi_files.log import PREFIX, Log, key_of, number_of
 from jammi_files.manifest import Header
 from jammi_files.reads import admit_table
 from jammi_files.retention import Retention
@@ -303,9 +303,9 @@ def _versions(storage: Storage, listing: Listing) -> dict[int, int]:
     found = {}
     for group in groups:
         for name, size in listing.of(group).items():
-            digits = name.removesuffix(naming.DATA_SUFFIX)
-            if digits.isdecimal() and key_of(int(digits)) == f"{group}/{name}":
-                found[int(digits)] = without_mark_size(size)
+            number = number_of(f"{group}/{name}")
+            if number is not None:
+                found[number] = without_mark_size(size)
     return found
 
 

@@ -17,7 +17,7 @@ from enum import StrEnum
 from jammi_files import lease, naming, root_format
 from jammi_files.draft import SEGMENTS
 from jammi_files.errors import FormatError
-from jammi_files.log import PREFIX, key_of
+from jammi_files.log import PREFIX, number_of
 from jammi_files.materialization import MaterializationManifest
 from jammi_files.retired import without_mark_size
 from jammi_files.storage import ObjectInfo, Storage
@@ -241,9 +241,9 @@ def _by_stem(found: Iterable[ObjectInfo]) -> tuple[list[Stem], list[ObjectInfo]]
 
 def _versions(group: str, found: Iterable[ObjectInfo]) -> Iterator[tuple[int, ObjectInfo]]:
     for info in found:
-        digits = info.name.removesuffix(naming.DATA_SUFFIX)
-        if digits.isascii() and digits.isdigit() and key_of(int(digits)) == f"{group}/{info.name}":
-            yield int(digits), info._replace(size=without_mark_size(info.size))
+        number = number_of(f"{group}/{info.name}")
+        if number is not None:
+            yield number, info._replace(size=without_mark_size(info.size))
 
 
 def _foreign(place: str, found: Sequence[ObjectInfo]) -> Iterator[VacuumAction]:

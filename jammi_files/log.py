@@ -25,11 +25,11 @@ from jammi_files.errors import (
     VersionNotFoundError,
 )
 from jammi_files.group_commit import CommitQueue, Ticket
-from jammi_files.numbering import PREFIX, Numbering, key_of
+from jammi_files.numbering import PREFIX, Numbering, key_of, number_of
 from jammi_files.storage import AmbiguousError, ObjectExistsError, Storage, nested_use
 from jammi_files.turns import LockedPace, Pace, Turns
 
-__all__ = ["MAX_ATTEMPTS", "MAX_SECONDS", "PREFIX", "Log", "key_of"]
+__all__ = ["MAX_ATTEMPTS", "MAX_SECONDS", "PREFIX", "Log", "key_of", "number_of"]
 
 MAX_ATTEMPTS = 64
 MAX_SECONDS = 60.0

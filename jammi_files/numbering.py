@@ -80,6 +80,12 @@ def key_of(version: int) -> str:
     return _key(version // GROUP, version)
 
 
+def number_of(key: str) -> int | None:
+    """Return the version whose object has a key, None if no version's has."""
+    found = _VERSION_NAME.fullmatch(key.rpartition("/")[2])
+    return int(found[1]) if found and key_of(int(found[1])) == key else None
+
+
 @functools.lru_cache(64)
 def _key(group: int, version: int) -> str:
     return f"{PREFIX}/{group:017d}/{version:020d}.parquet"

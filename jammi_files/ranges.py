@@ -8,12 +8,13 @@ bytes. fsspec's own files ask for an object's size at every opening, and some of
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Callable
 from typing import Any, BinaryIO, Protocol
 
 import pyarrow as pa
 import pyarrow.fs as pafs
+
+from jammi_files.positioned import Positioned
 
 SMALLEST_WINDOW = 64 * 2**10
 LARGEST_WINDOW = 16 * 2**20
@@ -27,55 +28,32 @@ def open_ranges(read: ReadRange, size: int) -> BinaryIO:
     return io.BufferedReader(Ranges(read, size), SMALLEST_WINDOW)
 
 
-class Ranges(io.RawIOBase):
-    """An object of a known size as a file; a read returns all that it asks for."""
+class Ranges(Positioned):
+    """An object of a known size as a file; a read asks by one request at most."""
 
     def __init__(self, read: ReadRange, size: int) -> None:
-        self._read, self._size = read, size
-        self._position = self._start = 0
+        super().__init__(size)
+        self._read = read
+        self._start = 0
         self._window = b""
         self._length = SMALLEST_WINDOW // 2
 
-    def readable(self) -> bool:
-        """Return True."""
-        return True
+    def read_at(self, start: int, size: int) -> bytes:
+        """Return bytes of the window, which is moved to where they are."""
+        stop = start + size
+        if not self._start <= start <= stop <= self._start + len(self._window):
+            self._move_window(start, stop)
+        return self._window[start - self._start : stop - self._start]
 
-    def seekable(self) -> bool:
-        """Return True."""
-        return True
-
-    def tell(self) -> int:
-        """Return the position."""
-        return self._position
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Move the position; nothing is asked for."""
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
-        self._position = max(0, base + offset)
-        return self._position
-
-    def readinto(self, buffer: Any) -> int:  # noqa: ANN401 - any writable buffer
-        """Fill the buffer as far as the object reaches, by one request at most."""
-        wanted = min(len(buffer), self._size - self._position)
-        if wanted <= 0:
-            return 0
-        stop = self._position + wanted
-        if not self._start <= self._position <= stop <= self._start + len(self._window):
-            self._move_window(stop)
-        offset = self._position - self._start
-        buffer[:wanted] = self._window[offset : offset + wanted]
-        self._position = stop
-        return wanted
-
-    def _move_window(self, stop: int) -> None:
-        """Let the window begin at the position and reach ``stop`` or farther."""
-        goes_on = self._start <= self._position <= self._start + len(self._window)
-        kept = self._window[self._position - self._start :] if goes_on else b""
+    def _move_window(self, start: int, stop: int) -> None:
+        """Let the window begin at ``start`` and reach ``stop`` or farther."""
+        goes_on = self._start <= start <= self._start + len(self._window)
+        kept = self._window[start - self._start :] if goes_on else b""
         self._length = min(LARGEST_WINDOW, self._length * 2) if goes_on else SMALLEST_WINDOW
-        first = self._position + len(kept)
+        first = start + len(kept)
         last = min(self._size, max(stop, first + self._length))
         self._window = kept + self._read(first, last)
-        self._start = self._position
+        self._start = start
 
 
 class Bucket(Protocol):

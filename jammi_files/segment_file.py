@@ -6,18 +6,18 @@ time to read, and nothing is in it that could ask for too much.
 
 from __future__ import annotations
 
-import io
 import os
 import re
 import weakref
 from collections.abc import Collection
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jammi_files import parquet_footer as footers
 from jammi_files.parquet_claims import check_pages, fold
+from jammi_files.positioned import Positioned
 from jammi_files.thrift import NUMBER, read_struct, zigzag
 
 _FIRST_READ = 64 * 2**10
@@ -150,36 +150,20 @@ def owned(data: bytes) -> pa.Buffer:
     return buffer
 
 
-class _Pieces(io.RawIOBase):
+class _Pieces(Positioned):
     """A file of which some pieces are known, the last of them at its end; zeros are between."""
 
     def __init__(self, *pieces: tuple[int, bytes]) -> None:
-        self._pieces = pieces
         start, data = pieces[-1]
-        self._size = start + len(data)
-        self._position = 0
+        super().__init__(start + len(data))
+        self._pieces = pieces
 
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
-        self._position = base + offset
-        return self._position
-
-    def readinto(self, buffer: Any) -> int:  # noqa: ANN401 - any writable buffer
-        first, last = self._position, min(self._position + len(buffer), self._size)
-        with memoryview(buffer).cast("B") as out:
-            out[:] = bytes(len(out))
-            for start, data in self._pieces:
-                low, high = max(first, start), min(last, start + len(data))
-                if low < high:
-                    out[low - first : high - first] = data[low - start : high - start]
-        self._position = max(first, last)
-        return max(0, last - first)
+    def read_at(self, start: int, size: int) -> bytes:
+        out = bytearray(size)
+        for first, data in self._pieces:
+            low, high = max(start, first), min(start + size, first + len(data))
+            if high - low == size:
+                return data[low - first : high - first]
+            if low < high:
+                out[low - start : high - start] = data[low - first : high - first]
+        return bytes(out)

@@ -14,6 +14,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import orjson
@@ -1011,6 +1012,36 @@ def test_interrupt_ends_a_long_verify_at_once(store, root):
         out, err = program.communicate(timeout=60)
         os.close(writing)
     assert (program.returncode, out, err) == (130, b"", b"jammi-files: interrupted\n")
+
+
+@pytest.mark.parametrize("ignored", [False, True])
+def test_interrupt_while_the_command_is_loaded(ignored, tmp_path):
+    """It ends the program by the signal itself, without a word; `nohup` still has it ignored."""
+    loading, end = tmp_path / "loading", tmp_path / "end"
+    (tmp_path / "pyarrow.py").write_text(
+        "import pathlib, time\n"
+        f"pathlib.Path({str(loading)!r}).touch()\n"
+        f"while not pathlib.Path({str(end)!r}).exists():\n"
+        "    time.sleep(0.01)\n"
+        "raise SystemExit(7)\n"
+    )
+    command = [sys.executable, "-m", "jammi_files", "ls", "--root", str(tmp_path)]
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN if ignored else signal.default_int_handler)
+    try:
+        program = subprocess.Popen(
+            command, stderr=subprocess.PIPE, env=os.environ | {"PYTHONPATH": str(tmp_path)}
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
+    with program:
+        while not loading.exists():
+            assert program.poll() is None
+            time.sleep(0.01)
+        program.send_signal(signal.SIGINT)
+        if ignored:
+            end.touch()
+        _, err = program.communicate(timeout=60)
+    assert (program.returncode, err) == (7 if ignored else -signal.SIGINT, b"")
 
 
 def test_version_is_one_line():

@@ -116,6 +116,7 @@ LAYERS = [
         "parquet_claims",
         "parquet_footer",
         "parquet_tree",
+        "positioned",
         "thrift",
         "parts",
         "events",

@@ -255,13 +255,13 @@ def test_threads_of_arrow_hold_nothing_of_python(monkeypatch):
     A thread may do so when its process is ending, where it may ask for the interpreter no more.
     """
     asked_by = set()
-    readinto = segment_file._Pieces.readinto
+    read_at = segment_file._Pieces.read_at
 
-    def note(pieces, buffer):
+    def note(pieces, start, size):
         asked_by.add(threading.get_ident())
-        return readinto(pieces, buffer)
+        return read_at(pieces, start, size)
 
-    monkeypatch.setattr(segment_file._Pieces, "readinto", note)
+    monkeypatch.setattr(segment_file._Pieces, "read_at", note)
     monkeypatch.setattr(manifest, "ROW_GROUP_ROWS", 2)
     run = segment(Row(record(name, 1), 1) for name in "bcdefg")
     assert stored(run)[0].lookup("d").record.table_name == "d"
