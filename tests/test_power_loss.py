@@ -14,6 +14,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import errno
+import functools
 import hashlib
 import math
 import os
@@ -355,6 +356,22 @@ before one, and what others do then."""
 def _dead_processes(monkeypatch):
     """Every lease is that of a process which is gone."""
     monkeypatch.setattr(lease, "find_death", lambda *_: "its process is gone")
+
+
+@pytest.fixture(autouse=True)
+def _decoded_once(monkeypatch):
+    """Thousands of states hold the same objects; from the same bytes the same is decoded."""
+    manifests: dict[tuple[str, bytes], tuple[Any, ...]] = {}
+    decode_manifest = manifest.decode_manifest
+
+    def decode(key, data, known=None):
+        if (key, data) not in manifests:
+            manifests[key, data] = decode_manifest(key, data, known)
+        header, table, rows = manifests[key, data]
+        return header, table, list(rows)
+
+    monkeypatch.setattr(manifest, "decode_manifest", decode)
+    monkeypatch.setattr(manifest, "decode_segment", functools.cache(manifest.decode_segment))
 
 
 @pytest.fixture
