@@ -211,11 +211,11 @@ def _is_embedding(row: Row) -> bool:
 def _filtered(table: pa.Table, since: int, mask: bytearray | None, *, deleted: bool) -> pa.Table:
     if not (deleted or since or mask or pc.any(table.column("deleted")).as_py()):
         return table  # as it is: a filter copies a million rows in a second
-    wanted = pc.field("deleted") if deleted else ~pc.field("deleted")
+    # Not by an expression: for a few rows that takes twice as long.
+    wanted = table.column("deleted") if deleted else pc.invert(table.column("deleted"))
     if since:
-        wanted &= pc.field("seq") > since
+        wanted = pc.and_(wanted, pc.greater(table.column("seq"), since))
     if mask is not None:
-        hidden = pa.Array.from_buffers(pa.uint8(), len(mask), [None, pa.py_buffer(bytes(mask))])
-        table = table.append_column("_hidden", hidden)
-        return table.filter(wanted & (pc.field("_hidden") == 0)).drop_columns("_hidden")
+        hidden = pa.Array.from_buffers(pa.uint8(), len(mask), [None, pa.py_buffer(mask)])
+        wanted = pc.and_(wanted, pc.equal(hidden, 0))
     return table.filter(wanted)
