@@ -164,6 +164,10 @@ class Catalog(Upkeep):
         """Return a handle that sees every tenant's rows; what it creates keeps this tenant."""
         return self._with(Scope(self._scope.tenant, admin=True))
 
+    def current(self) -> Catalog:
+        """Return this handle without its ``max_staleness``: for whoever deletes by what it says."""
+        return Catalog(self._storage, scope=self._scope, _shared=self._shared)
+
     def snapshot(
         self,
         version: int | None = None,
@@ -285,17 +289,12 @@ class Catalog(Upkeep):
         self, seen: ResultTableRecord, row_count: int, contract: rules.Contract
     ) -> ResultTableRecord:
         """Promote a row for recovery if it is still the one that was looked at."""
-        checkpoint = self._last_checkpoint(seen.table_name)
+        name, checkpoint = seen.table_name, self._last_checkpoint(seen.table_name)
 
         def change(draft: Draft) -> ResultTableRecord:
             rules.require_unchanged(draft, seen)
             return rules.promote(
-                draft,
-                self._scope,
-                seen.table_name,
-                row_count,
-                contract=contract,
-                checkpoint=checkpoint,
+                draft, self._scope, name, row_count, contract=contract, checkpoint=checkpoint
             )
 
         return self._commit(change)

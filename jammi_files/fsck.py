@@ -131,8 +131,8 @@ def fsck(
     """
     parts.require_executor(executor)
     storage = catalog.storage.uncached()
-    if storage is not catalog.storage:  # what is lost there may still be kept here
-        catalog = Catalog(storage, scope=catalog.scope)
+    is_cached = storage is not catalog.storage  # what is lost there may still be kept here
+    catalog = Catalog(storage, scope=catalog.scope) if is_cached else catalog.current()
     findings: list[Finding] = []
     is_readable = True
     try:

@@ -95,7 +95,7 @@ def recover(
 def _recover(
     catalog: Catalog, artifacts: Artifacts, *, dry_run: bool, reap: bool, builds_only: bool
 ) -> RecoveryReport:
-    everything = catalog.as_admin()
+    everything = catalog.as_admin().current()
     # One snapshot for all questions: a build that becomes ready meanwhile is not judged twice.
     snapshot = everything.snapshot()
     if not dry_run:

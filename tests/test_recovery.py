@@ -461,6 +461,26 @@ def test_a_build_that_begins_meanwhile_is_safe(store):
     assert Catalog(store.storage).get_checkpoint("new") == 7
 
 
+def test_a_handle_that_may_be_stale(store):
+    """`B258`: recovery and fsck go by the newest rows, however stale a handle's reads may be."""
+    lazy = ResultStore(Catalog(store.storage, max_staleness=3600)).as_admin()
+    build(store)
+    assert lazy.catalog.version
+    store.catalog.create_result_table(**row("live"))
+    store.catalog.set_checkpoint("live", 7)
+    with store.open_writer("live", DATA.schema) as out:
+        out.write(DATA)
+        assert lazy.recover().actions == ()
+    assert store.storage.list(lease.BUILDS) == ["live.json"]
+    behind = ResultStore(Catalog(store.storage, max_staleness=3600)).as_admin()
+    assert behind.catalog.version
+    finalize(store, "live")
+    store.delete_table("live")
+    store.catalog.create_result_table(**row("next"))
+    store.catalog.set_checkpoint("next", 7)
+    assert fsck.fsck(behind.catalog) == []
+
+
 @pytest.mark.usefixtures("dead")
 def test_what_was_kept_can_be_reaped_later(store):
     """`B263`: data kept under a row that recovery failed goes when a later run is told to reap."""

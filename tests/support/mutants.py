@@ -708,6 +708,20 @@ BUILDS = (
         "tests/test_recovery.py::test_renewed_lease",
     ),
     _mutant(
+        "recovery: it goes by the newest rows",
+        "recovery",
+        "catalog.as_admin().current()",
+        "catalog.as_admin()",
+        "tests/test_recovery.py::test_a_handle_that_may_be_stale",
+    ),
+    _mutant(
+        "fsck: it goes by the newest rows",
+        "fsck",
+        " else catalog.current()",
+        " else catalog",
+        "tests/test_recovery.py::test_a_handle_that_may_be_stale",
+    ),
+    _mutant(
         "recovery: a row that went on is left alone",
         "rules",
         "    if row is None or row.record != seen:\n",
