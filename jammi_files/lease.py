@@ -115,18 +115,19 @@ def find_build_death(storage: Storage, record: ResultTableRecord) -> str | None:
     """Return why a ``building`` row's build is dead, or None while it may be alive.
 
     The side object renews the lease of the row's own owner. Where the two name different owners the
-    build was taken over, and whichever lease runs longer decides.
+    build was taken over: it is dead only if both are, as their clocks need not agree.
 
     Raises:
         FormatError: the side object is damaged.
     """
-    state = read_state(storage, record.table_name)
-    held = record.lease
-    if state is not None and (
-        held is None or held.owner == state.lease.owner or held.expires_at < state.lease.expires_at
-    ):
-        held = state.lease
-    return find_death(held, parse_timestamp(record.created_at), CLOCK.now())
+    created, now = parse_timestamp(record.created_at), CLOCK.now()
+    state, held = read_state(storage, record.table_name), record.lease
+    if state is None:
+        return find_death(held, created, now)
+    death = find_death(state.lease, created, now)
+    if held is None or held.owner == state.lease.owner:
+        return death
+    return death and find_death(held, created, now)
 
 
 def read_state(storage: Storage, table_name: str) -> BuildState | None:

@@ -290,6 +290,32 @@ def test_expired_renewal(store, monkeypatch):
     assert lease.key_of(name) not in contents(store.storage)
 
 
+def test_taken_over_before_the_clock_was_set_back(store, monkeypatch, gone):
+    """`B258`: who took a build over lives, however long the dead owner's side object is to last."""
+    with monkeypatch.context() as patch:
+        _lease_as(patch, pid=gone, expires_at=CLOCK.now() + HOUR)
+        store.catalog.create_result_table(**row("x"))
+        Catalog(store.storage).set_checkpoint("x", 7)
+    taken = store.catalog.create_result_table(**row("x"), if_not_exists=True)
+    assert lease.is_mine(taken.lease)
+    assert store.recover().actions == ()
+    write(store, "x")
+    finalize(store, "x")
+
+
+def test_renewed_by_another(store, monkeypatch, gone):
+    """`B258`: a build of which somebody else keeps the side object lives by that one, too."""
+    with monkeypatch.context() as patch:
+        _lease_as(patch, pid=gone, expires_at=CLOCK.now() + HOUR)
+        store.catalog.create_result_table(**row("x"))
+    store.catalog.set_checkpoint("x", 7)
+    assert store.recover().actions == ()
+    with monkeypatch.context() as patch:
+        _lease_as(patch, owner="e" * 32, pid=gone)
+        Catalog(store.storage).renew_lease("x")
+    assert _steps(store.recover()) == {"x": RecoveryStep.FAIL}
+
+
 @pytest.mark.parametrize(("age", "alive"), [(0, True), (HOUR, False)])
 def test_row_without_lease(age, alive, store):
     """`B258`: of an imported row that is still building its age decides."""

@@ -703,9 +703,23 @@ BUILDS = (
     _mutant(
         "lease: a renewal counts",
         "lease",
-        "        held = state.lease\n",
-        "        pass\n",
+        "    if state is None:\n        return find_death(held, created, now)\n",
+        "    if held is not None:\n        return find_death(held, created, now)\n",
         "tests/test_recovery.py::test_renewed_lease",
+    ),
+    _mutant(
+        "lease: whoever took a build over lives by his own",
+        "lease",
+        "    return death and find_death(held, created, now)\n",
+        "    return death\n",
+        "tests/test_recovery.py::test_taken_over_before_the_clock_was_set_back",
+    ),
+    _mutant(
+        "lease: whoever renews a build keeps it alive",
+        "lease",
+        "    return death and find_death(held, created, now)\n",
+        "    return find_death(held, created, now)\n",
+        "tests/test_recovery.py::test_renewed_by_another",
     ),
     _mutant(
         "recovery: it goes by the newest rows",
