@@ -249,17 +249,17 @@ class Catalog(Upkeep):
         """
         number = require_count("batch", batch)
         record = self._building(table_name)
-        last = lease.last_checkpoint(self._storage, table_name, record.lease)
+        last = lease.last_checkpoint(self._storage, record)
         if last is not None and number < last and not force:
             raise StateError(f"checkpoint {number} is behind {last}; pass force=True to go back")
-        lease.write_state(self._storage, table_name, number)
+        lease.write_state(self._storage, record, number)
 
     def get_checkpoint(self, table_name: str) -> int | None:
         """Return the last checkpoint; None if there is none or the row is not visible (`B161`)."""
         record = self.get_result_table(table_name)
         if record is None or record.status is not ResultTableStatus.BUILDING:
             return None if record is None else record.checkpoint
-        last = lease.read_checkpoint(self._storage, table_name, record.lease)
+        last = lease.read_checkpoint(self._storage, record)
         return record.checkpoint if last is None else last
 
     def renew_lease(self, table_name: str) -> None:
@@ -270,8 +270,8 @@ class Catalog(Upkeep):
             StateError: the row is not ``building``.
         """
         record = self._building(table_name)
-        checkpoint = lease.last_checkpoint(self._storage, table_name, record.lease)
-        lease.write_state(self._storage, table_name, checkpoint)
+        checkpoint = lease.last_checkpoint(self._storage, record)
+        lease.write_state(self._storage, record, checkpoint)
 
     def _building(self, table_name: str) -> ResultTableRecord:
         require_text("table_name", table_name)
@@ -307,7 +307,7 @@ class Catalog(Upkeep):
             return rules.fail(draft, self._scope, seen.table_name, error)
 
         failed = self._commit(change)
-        if lease.may_have_state(self._storage, seen.table_name, seen.lease):
+        if lease.may_have_state(self._storage, seen):
             self._ended(seen.table_name)
         return failed
 

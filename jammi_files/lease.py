@@ -15,6 +15,7 @@ import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import orjson
 
@@ -143,11 +144,12 @@ def read_state(storage: Storage, table_name: str) -> BuildState | None:
         return None
 
 
-def write_state(storage: Storage, table_name: str, checkpoint: int | None) -> None:
+def write_state(storage: Storage, record: ResultTableRecord, checkpoint: int | None) -> None:
     """Renew the lease and record the checkpoint."""
-    state = BuildState(table_name, new_lease(), checkpoint)
-    storage.replace(key_of(table_name), state.to_json_bytes())
-    _written[_written_key(storage, table_name)] = checkpoint
+    name = record.table_name
+    state = BuildState(name, new_lease(), checkpoint)
+    storage.replace(key_of(name), state.to_json_bytes())
+    _written[_written_key(storage, name)] = _Written(record.created_at, checkpoint)
 
 
 def delete_state(storage: Storage, table_name: str) -> None:
@@ -156,27 +158,28 @@ def delete_state(storage: Storage, table_name: str) -> None:
     storage.delete(key_of(table_name))
 
 
-def may_have_state(storage: Storage, table_name: str, held: Lease | None) -> bool:
+def may_have_state(storage: Storage, record: ResultTableRecord) -> bool:
     """Say without I/O whether a build may have a side object: this process knows its own."""
-    return not is_mine(held) or _written_key(storage, table_name) in _written
+    return not is_mine(record.lease) or _find_written(storage, record) is not None
 
 
-def last_checkpoint(storage: Storage, table_name: str, held: Lease | None) -> int | None:
+def last_checkpoint(storage: Storage, record: ResultTableRecord) -> int | None:
     """Return a build's last checkpoint; reads the side object only of another process's build."""
-    if is_mine(held):
-        return _written.get(_written_key(storage, table_name))
-    return read_checkpoint(storage, table_name, held)
+    if is_mine(record.lease):
+        written = _find_written(storage, record)
+        return None if written is None else written.checkpoint
+    return read_checkpoint(storage, record)
 
 
-def read_checkpoint(storage: Storage, table_name: str, held: Lease | None) -> int | None:
+def read_checkpoint(storage: Storage, record: ResultTableRecord) -> int | None:
     """Return a build's last checkpoint; reads the side object unless its owner here wrote it.
 
     A process knows what it wrote by the root as it opened it, and a root may have two paths.
     """
-    key = _written_key(storage, table_name)
-    if is_mine(held) and key in _written:
-        return _written[key]
-    state = read_state(storage, table_name)
+    written = _find_written(storage, record) if is_mine(record.lease) else None
+    if written is not None:
+        return written.checkpoint
+    state = read_state(storage, record.table_name)
     return None if state is None else state.checkpoint
 
 
@@ -187,12 +190,25 @@ def names_with_state(storage: Storage) -> Iterator[str]:
             yield name.removesuffix(".json")
 
 
-# What this process has written: (process id, root, table) to checkpoint. A forked child has none.
-_written: dict[tuple[int, str, str], int | None] = {}
+class _Written(NamedTuple):
+    """What this process has last written of a build, which the row's ``created_at`` tells apart."""
+
+    created_at: str
+    checkpoint: int | None
+
+
+# By process id, root and table. A forked child has none.
+_written: dict[tuple[int, str, str], _Written] = {}
 
 
 def _written_key(storage: Storage, table_name: str) -> tuple[int, str, str]:
     return os.getpid(), storage.root, table_name
+
+
+def _find_written(storage: Storage, record: ResultTableRecord) -> _Written | None:
+    """Return what was written of this very build: another process may have freed the name."""
+    written = _written.get(_written_key(storage, record.table_name))
+    return written if written is not None and written.created_at == record.created_at else None
 
 
 @functools.lru_cache(maxsize=1)

@@ -278,14 +278,14 @@ class Operations(Reads):
         row = self._peek(table_name) or self._seen()[0].get(table_name)
         if row is None or not self.scope.sees(row.record.tenant_id):
             return None  # nobody else's build state is read: it might be damaged, and that be told
-        return lease.last_checkpoint(self._storage, table_name, row.record.lease)
+        return lease.last_checkpoint(self._storage, row.record)
 
     def _may_have_state(self, table_name: str) -> bool:
         row = self._peek(table_name)
-        if row is not None and row.record.status is not ResultTableStatus.BUILDING:
-            return False
-        held = None if row is None else row.record.lease
-        return lease.may_have_state(self._storage, table_name, held)
+        if row is None:
+            return True
+        is_building = row.record.status is ResultTableStatus.BUILDING
+        return is_building and lease.may_have_state(self._storage, row.record)
 
     def _dead_leases(self, table_name: str) -> list[Lease | None]:
         """Return the lease of a building row if its build is dead."""
@@ -300,7 +300,7 @@ class Operations(Reads):
     def _end_builds(self, removed: list[ResultTableRecord]) -> list[ResultTableRecord]:
         for record in removed:
             is_building = record.status is ResultTableStatus.BUILDING
-            if is_building and lease.may_have_state(self._storage, record.table_name, record.lease):
+            if is_building and lease.may_have_state(self._storage, record):
                 self._ended(record.table_name)
         return removed
 

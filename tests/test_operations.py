@@ -10,6 +10,7 @@ import subprocess
 import sys
 
 import pytest
+from support.processes import run_together
 from support.results import row
 from support.scopes import ACME, BETA
 
@@ -23,6 +24,7 @@ from jammi_files import (
     ResultTableStatus,
     StateError,
     TableNotFoundError,
+    connect,
 )
 from jammi_files.schema import RECORD_FIELDS
 
@@ -635,6 +637,21 @@ def test_checkpoint_of_a_deleted_row(catalog, root):
     create(catalog, "t")
     assert catalog.get_checkpoint("t") is None
     assert catalog.promote_result_table_with_manifest("t", 1, "h", []).checkpoint is None
+
+
+def test_checkpoint_of_a_row_that_another_process_deleted(catalog, root):
+    """`B161`: so it is too where another process has freed the name of a build of this one."""
+    create(catalog, "t")
+    catalog.set_checkpoint("t", 7)
+    run_together(_delete, [(root, "t")])
+    create(catalog, "t")
+    assert catalog.get_checkpoint("t") is None
+    catalog.set_checkpoint("t", 1)
+    assert catalog.promote_result_table_with_manifest("t", 1, "h", []).checkpoint == 1
+
+
+def _delete(root, name):
+    connect(root).delete_table(name)
 
 
 # --- adopt

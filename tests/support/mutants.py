@@ -734,6 +734,11 @@ BUILDS = (
         " else catalog.current()",
         " else catalog",
         "tests/test_recovery.py::test_a_handle_that_may_be_stale",
+        "checkpoint: that of a build is no later one's of the name",
+        "lease",
+        " if written is not None and written.created_at == record.created_at else None\n",
+        "\n",
+        f"{_OPERATIONS}::test_checkpoint_of_a_row_that_another_process_deleted",
     ),
     _mutant(
         "recovery: a row that went on is left alone",
