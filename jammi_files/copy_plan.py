@@ -200,7 +200,7 @@ class Planner:
         theirs = _versions(self.pair.target, there)
         since = self.standing.version
         kept = [retention.floor, *retention.tags.values(), *theirs]
-        first = min(kept) if since is None else since + 1  # without a gap
+        first = max(1, min(kept)) if since is None else since + 1  # without a gap
         sizes = {n: ours.get(n, 0) for n in range(first, plan.version) if retention.keeps(n)}
         segments: dict[str, None] = {}
         for number, header in self._headers(plan, range(first, plan.version), sizes):

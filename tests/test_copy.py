@@ -843,6 +843,24 @@ def test_retired_versions(source, target):
     assert [target.size(key_of(version)) for version in (1, 2, 4)] == [None, None, 0]
 
 
+@pytest.mark.parametrize("later", [False, True])
+def test_a_tag_of_the_empty_catalog(later, source, target):
+    """Version 0 can be tagged and has no object: a copy lacks nothing, and makes none."""
+    catalog = opened(source).catalog
+    fill(source, 1)
+    if later:
+        copied(source, target)
+    catalog.tag("start", 0)
+    fill(source, 2)
+    catalog.vacuum(0, dry_run=False)
+    report = copied(source, target)
+    assert (report.ok, report.troubles) == (True, ())
+    assert target.size(key_of(0)) is None
+    require_same(source, target, LEFT)
+    assert opened(target).catalog.tags() == {"start": 0}
+    assert rows_of(target, 0) == []
+
+
 def test_retired_after_the_copy(source, target):
     """A copy whose own version the source has retired is brought forward all the same."""
     fill(source, 5)

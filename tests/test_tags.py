@@ -8,7 +8,7 @@ from support.invariants import check_invariants
 from support.results import row
 from support.scopes import ACME
 
-from jammi_files import retention
+from jammi_files import repair, retention
 from jammi_files.catalog import Catalog
 from jammi_files.draft import Draft
 from jammi_files.errors import (
@@ -50,6 +50,28 @@ def test_tag_of_a_number(catalog):
     assert catalog.tag("again", 2) == 2
     assert catalog.tags() == {"again": 2, "v0": 0, "v2": 2}
     assert names(catalog.snapshot(tag="v0")) == set()
+
+
+@pytest.mark.usefixtures("small_runs")
+def test_a_tag_of_the_empty_catalog_hinders_nothing(catalog, root):
+    """Version 0 is kept without an object: upkeep reads what is there, and reads see no rows."""
+    catalog.tag("start")
+    grow(catalog, 20)
+    catalog.delete_result_table("t3")
+    catalog.compact()
+    report = catalog.vacuum(0, dry_run=False)
+    assert report
+    assert report.done == report.actions
+    assert catalog.tags() == {"start": 0}
+    check_invariants(root)
+    grow(catalog, 1, first=20)
+    assert [info.operation for info in catalog.history()] == ["create"]
+    assert names(catalog.snapshot(tag="start")) == set()
+    changed = catalog.changes(catalog.tags()["start"])
+    assert {*changed.column("table_name").to_pylist()} == names(catalog)
+    assert repair(root).actions == ()
+    catalog.untag("start")
+    check_invariants(root)
 
 
 @pytest.mark.usefixtures("small_runs")

@@ -1298,6 +1298,16 @@ SIGNATURES = (
     ),
 )
 
+COPIES = (
+    _mutant(
+        "copies: the empty catalog has no object",
+        "copy_plan",
+        "first = max(1, min(kept)) if",
+        "first = min(kept) if",
+        "tests/test_copy.py::test_a_tag_of_the_empty_catalog",
+    ),
+)
+
 TOLD = (
     _mutant(
         "hooks: a commit is told as far as the hook's scope sees",
@@ -1351,5 +1361,6 @@ MUTANTS = (
     *WORKERS,
     *BOMBS,
     *SIGNATURES,
+    *COPIES,
     *TOLD,
 )
