@@ -198,7 +198,7 @@ def _fall_back(found: Salvage) -> Iterator[RepairAction]:
     if found.is_whole:
         return
     where = f"version {found.base}" if found.base else "single rows: no version is whole"
-    loses = "; ".join(f"what only {key} held" for key, _ in found.lost)
+    loses = "; ".join([*(f"what only {key} held" for key, _ in found.lost), *found.unkept])
     for number, (key, problem) in enumerate(found.lost):
         reason = f"{problem}; what can be read goes back to {where}"
         yield RepairAction(RepairStep.FALL_BACK, key, reason, None if number else loses)

@@ -8,20 +8,21 @@ over them. Segments that no version lists are never used: their commits were not
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from jammi_files import garbage, manifest
-from jammi_files.draft import new_segment
+from jammi_files.draft import CatalogCodec, new_segment
 from jammi_files.errors import FormatError, UnsupportedVersionError
 from jammi_files.log import key_of
-from jammi_files.manifest import Header
+from jammi_files.manifest import Header, SegmentInfo
 from jammi_files.retention import Retention
 from jammi_files.rows import STORED, with_dictionaries
 from jammi_files.runs import Runs
 from jammi_files.segment import Segment
-from jammi_files.snapshot import Snapshot
+from jammi_files.snapshot import Snapshot, empty_snapshot
 from jammi_files.storage import Storage
 
 
@@ -30,7 +31,8 @@ class Salvage:
     """The rows that were found, and what could not be read.
 
     ``newest`` is the number of the newest version, damaged or not, 0 if there is none; ``base`` the
-    newest one that is whole. ``lost`` names each object that could not be read, with its problem.
+    newest one that is whole. ``lost`` names each object that could not be read, with its problem;
+    ``unkept`` says what of the past ``header`` keeps no longer, as it is gone.
     """
 
     newest: int
@@ -38,6 +40,7 @@ class Salvage:
     header: Header
     rows: pa.Table
     lost: tuple[tuple[str, str], ...]
+    unkept: tuple[str, ...] = ()
 
     @property
     def is_whole(self) -> bool:
@@ -69,37 +72,61 @@ def salvage(storage: Storage) -> Salvage:
     problems: dict[str, str] = {}
     segments: dict[str, pa.Table | None] = {}
     header: Header | None = None
+    codec, nothing = CatalogCodec(storage), empty_snapshot()
     for number in sorted((n for n in sizes if sizes[n] or n == newest), reverse=True):
         key = key_of(number)
         try:
-            found, inline, _ = manifest.decode_manifest(key, storage.read(key))
+            state = codec.decode(number, storage.read(key), nothing)
         except UnsupportedVersionError:
             raise
         except (FormatError, FileNotFoundError) as error:
             problems[key] = str(error)
             continue
-        header = header or found
-        pieces.append(with_dictionaries(inline))
-        for info in found.segments:
+        header = header or state.header
+        pieces.append(with_dictionaries(state.inline_table))
+        for info in state.header.segments:
             if info.key not in segments:
-                segments[info.key] = _read(storage, info.key, problems)
-        if all(segments[info.key] is not None for info in found.segments):
+                segments[info.key] = _read(storage, info, problems)
+        if all(segments[info.key] is not None for info in state.header.segments):
             base = number
             break
     pieces += [table for table in segments.values() if table is not None]
     header = dataclasses.replace(header or _unknown(newest), version=newest)
+    there = {number for number, size in sizes.items() if size}
+    retention, unkept = _mend(header.retention, there, newest)
+    header = dataclasses.replace(header, retention=retention)
     rows = manifest.merge_runs([*pieces, _nothing()])
-    return Salvage(newest, base, header, rows, tuple(problems.items()))
+    return Salvage(newest, base, header, rows, tuple(problems.items()), tuple(unkept))
 
 
-def _read(storage: Storage, key: str, problems: dict[str, str]) -> pa.Table | None:
+def _read(storage: Storage, info: SegmentInfo, problems: dict[str, str]) -> pa.Table | None:
     try:
-        return manifest.decode_segment(key, storage.read(key))
-    except FileNotFoundError:
-        problems[key] = f"segment '{key}' is missing"
+        return Segment(info, storage).table
     except FormatError as error:
-        problems[key] = str(error)
+        problems[info.key] = str(error)
     return None
+
+
+def _mend(retention: Retention, there: Collection[int], newest: int) -> tuple[Retention, list[str]]:
+    """Keep nothing that is gone, and say what that gives up.
+
+    The versions that were lost may have been vacuum's, or have removed tags: what an older header
+    keeps is empty then. A version that is empty or missing was retired, or no vacuum could tell.
+    """
+    before = range(newest - 1, retention.floor - 1, -1)
+    floor = next((number + 1 for number in before if number not in there), retention.floor)
+    tags = {name: version for name, version in retention.tags.items() if version in there}
+    unkept = [
+        f"tag '{name}', as version {version} is empty or missing"
+        for name, version in retention.tags.items()
+        if name not in tags
+    ]
+    if floor > retention.floor:
+        unkept.append(
+            f"versions {retention.floor} to {floor - 1} without a tag, as the last of them is empty"
+            " or missing"
+        )
+    return dataclasses.replace(retention, floor=floor, tags=tags), unkept
 
 
 def _unknown(newest: int) -> Header:

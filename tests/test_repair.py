@@ -489,6 +489,56 @@ def test_no_version_is_whole(storage, store):
     assert found.catalog.log.head().header.retention.floor == newest + 1
 
 
+def swap(storage, one, other):
+    """Let each of two objects hold the other's bytes."""
+    first, second = storage.read(one), storage.read(other)
+    storage.replace(one, second)
+    storage.replace(other, first)
+
+
+def test_a_lost_vacuum_stays_done(storage, store):
+    """What a lost version had retired is not kept again: a tag on it goes, and the plan says so."""
+    for name in ("old", "gone"):
+        build(store)
+        store.catalog.tag(name)
+    build(store)
+    tags = store.catalog.tags()
+    store.catalog.untag("gone")
+    store.catalog.vacuum(0, keep_last=2, dry_run=False)
+    floor, newest = store.catalog.log.head().header.retention.floor, store.catalog.version
+    for lost in (newest, newest - 1):  # the vacuum, and what removed the tag
+        damage(storage, key_of(lost))
+    plan = repair(storage)
+    loses = next(action.loses for action in plan.actions if action.step is RepairStep.FALL_BACK)
+    assert f"tag 'gone', as version {tags['gone']} is empty or missing" in loses
+    assert f"versions 1 to {floor - 1} without a tag" in loses
+    report = repair(storage, dry_run=False, accept_loss=True)
+    assert report.actions == plan.actions
+    kept = opened(storage).catalog.log.head().header.retention
+    assert (kept.floor, dict(kept.tags)) == (floor, {"old": tags["old"]})
+    damaged = {key_of(newest), key_of(newest - 1)}
+    assert {finding.subject for finding in report.remaining} == damaged
+    assert not repair(storage, dry_run=False, accept_loss=True).actions
+    opened(storage).catalog.vacuum(0, dry_run=False)
+    assert errors(storage) == []
+
+
+@pytest.mark.parametrize("of_newest", [True, False])
+def test_another_versions_bytes(of_newest, storage, store):
+    """A manifest that says that it is another version is not taken for the one in its place."""
+    names = [build(store) for _ in range(3)]
+    newest = store.catalog.version
+    swap(storage, key_of(newest if of_newest else newest - 1), key_of(2))
+    if not of_newest:
+        damage(storage, key_of(newest))
+    report = repair(storage, dry_run=False, accept_loss=True)
+    base = newest - 1 if of_newest else newest - 2
+    assert f"goes back to version {base}" in report.actions[0].reason
+    assert any("says that it is version 2" in action.reason for action in report.actions)
+    found = opened(storage).catalog
+    assert {r.table_name for r in found.list_result_tables_by_status("ready")} >= {names[0]}
+
+
 def test_a_newer_library_is_no_damage(storage, store):
     """A version of a newer format is whole: nobody falls back behind it."""
     build(store)

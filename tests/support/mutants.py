@@ -1346,6 +1346,23 @@ TOLD = (
     ),
 )
 
+REPAIRS = (
+    _mutant(
+        "repair: a version that says that it is another is not used",
+        "draft",
+        "        if header.version != version:\n",
+        "        if False:\n",
+        "tests/test_repair.py::test_another_versions_bytes",
+    ),
+    _mutant(
+        "repair: what an older version kept and is gone is kept no longer",
+        "salvage",
+        "header = dataclasses.replace(header, retention=retention)",
+        "header = dataclasses.replace(header)",
+        "tests/test_repair.py::test_a_lost_vacuum_stays_done",
+    ),
+)
+
 MUTANTS = (
     *LOCAL,
     *SYNCS,
@@ -1363,4 +1380,5 @@ MUTANTS = (
     *SIGNATURES,
     *COPIES,
     *TOLD,
+    *REPAIRS,
 )
