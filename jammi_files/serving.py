@@ -7,13 +7,17 @@ site may read an answer, since none allows it.
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from jammi_files import pages
 from jammi_files.errors import InvalidInputError, JammiFilesError, NotFoundError
 from jammi_files.store import ResultStore
+from jammi_files.terminal import printable
 
 ADDRESS = "127.0.0.1"
 _NAMES = (ADDRESS, "localhost")
@@ -42,6 +46,17 @@ class Server(ThreadingHTTPServer):
         """Where the page is."""
         return f"http://{ADDRESS}:{self.server_port}/"
 
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ANN401, ARG002 - inherited
+        """Say on one escaped line what ended a request; a reader that went away is no error.
+
+        A traceback would quote what was asked for, with whatever a terminal makes of it.
+        """
+        error = sys.exception()
+        if error is not None and not isinstance(error, ConnectionError) and sys.stderr is not None:
+            text = printable(f"a request ended in {type(error).__name__}: {error}")
+            with contextlib.suppress(OSError):
+                sys.stderr.write(f"jammi-files: {text}\n")
+
 
 class _Handler(BaseHTTPRequestHandler):
     server: Server
@@ -53,11 +68,14 @@ class _Handler(BaseHTTPRequestHandler):
         if not self._is_for_us():
             self._refuse(HTTPStatus.FORBIDDEN, "this server answers for 127.0.0.1 and localhost")
             return
-        asked = urlsplit(self.path)
         try:
-            status, kind, text = self._answer(
-                asked.path, parse_qs(asked.query).get("name", [""])[0]
-            )
+            asked = urlsplit(self.path)
+            name = parse_qs(asked.query).get("name", [""])[0]
+        except ValueError as error:
+            self._refuse(HTTPStatus.BAD_REQUEST, f"this is no path of a page: {error}")
+            return
+        try:
+            status, kind, text = self._answer(asked.path, name)
         except NotFoundError as error:
             self._refuse(HTTPStatus.NOT_FOUND, str(error))
         except JammiFilesError as error:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import http.client
 import json
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -13,7 +15,7 @@ from contextlib import closing, contextmanager
 import pytest
 from support.results import build
 
-from jammi_files import InvalidInputError, connect
+from jammi_files import InvalidInputError, TableNotFoundError, connect, pages
 from jammi_files.cli import main
 from jammi_files.serving import Server
 
@@ -127,6 +129,72 @@ def test_unknown_path(store, path):
     with serving(store) as ask:
         status, _, body = ask(path)
     assert (status, bool(json.loads(body)["error"])) == (404, True)
+
+
+def test_a_path_that_is_none(store):
+    """A path that cannot be taken apart is 400 with a reason."""
+    build(store)
+    with (
+        serving(store) as ask,
+        closing(http.client.HTTPConnection("127.0.0.1", ask.port, timeout=60)) as at,
+    ):
+        at.putrequest("GET", "http://[", skip_host=True)
+        at.putheader("Host", f"127.0.0.1:{ask.port}")
+        at.endheaders()
+        answer = at.getresponse()
+        assert answer.status == 400
+        assert "no path of a page" in json.loads(answer.read())["error"]
+
+
+class Told(Server):
+    """Says when a request has ended in an error, and it was dealt with."""
+
+    def handle_error(self, request, client_address):
+        super().handle_error(request, client_address)
+        self.done.set()
+
+
+def ended(store, monkeypatch, fails):
+    """Ask for a result over a connection that is handed to ``fails`` once the request was read."""
+    monkeypatch.setattr(pages, "detail", lambda _, name: fails(client, name))
+    with Told(store, 0) as server, socket.create_connection(server.server_address) as client:
+        server.done = threading.Event()
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        host = f"Host: localhost:{server.server_port}\r\n\r\n"
+        client.sendall(f"GET /result?name=%1b%5d0;x%07 HTTP/1.1\r\n{host}".encode())
+        try:
+            assert server.done.wait(60)
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_a_reader_that_goes_away_is_silent(store, monkeypatch, capfd):
+    """A connection that is reset leaves no trace on the terminal: not the name, raw, least of all.
+
+    The reset comes while the refusal is written, whose error would be told as the cause.
+    """
+
+    def reset(client, name):
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.close()
+        raise TableNotFoundError.named(name)
+
+    ended(store, monkeypatch, reset)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_an_error_of_a_request_is_one_escaped_line(store, monkeypatch, capfd):
+    """Whatever else ends a request is told on one line, escaped, without a traceback."""
+
+    def fail(_, name):
+        raise RuntimeError(f"of '{name}'\n")
+
+    ended(store, monkeypatch, fail)
+    assert capfd.readouterr().err == (
+        "jammi-files: a request ended in RuntimeError: of '\\x1b]0;x\\x07'\\n\n"
+    )
 
 
 def test_root_that_fails_is_told(store, root):

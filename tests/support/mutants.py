@@ -1310,6 +1310,20 @@ COPIES = (
 
 TOLD = (
     _mutant(
+        "serve: a reader that goes away is silent",
+        "serving",
+        " and not isinstance(error, ConnectionError) and ",
+        " and ",
+        "tests/test_serving.py::test_a_reader_that_goes_away_is_silent",
+    ),
+    _mutant(
+        "serve: what is said of an error is escaped",
+        "serving",
+        'printable(f"a request ended in {type(error).__name__}: {error}")',
+        'f"a request ended in {type(error).__name__}: {error}"',
+        "tests/test_serving.py::test_an_error_of_a_request_is_one_escaped_line",
+    ),
+    _mutant(
         "hooks: a commit is told as far as the hook's scope sees",
         "hooks",
         "            if scope.sees(row.record.tenant_id):\n                done",
