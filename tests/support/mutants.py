@@ -734,6 +734,8 @@ BUILDS = (
         " else catalog.current()",
         " else catalog",
         "tests/test_recovery.py::test_a_handle_that_may_be_stale",
+    ),
+    _mutant(
         "checkpoint: that of a build is no later one's of the name",
         "lease",
         " if written is not None and written.created_at == record.created_at else None\n",
