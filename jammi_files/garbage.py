@@ -173,12 +173,24 @@ def loose_objects(listing: Listing) -> Iterator[tuple[str, VacuumAction, dt.date
     for key, info in listing.temporary:
         reason = "a write was cut off"
         action = VacuumAction(key, VacuumKind.TEMPORARY_FILE, info.size, reason)
-        yield _table_of(key), action, info.modified
+        yield table_of(key), action, info.modified
 
 
 def is_temporary(name: str) -> bool:
     """Say whether an object has the name of a write that is on its way or was cut off."""
     return _TEMPORARY.fullmatch(name) is not None
+
+
+def table_of(key: str) -> str:
+    """Return whose build may be writing a temporary file: a table's name or the stem of its path.
+
+    It is "" for the catalog's own.
+    """
+    match = _TEMPORARY.fullmatch(key)
+    target = key if match is None else match[1]
+    if target.startswith(f"{lease.BUILDS}/"):
+        return target.rpartition("/")[2].removesuffix(".json")
+    return "" if target.startswith(f"{CATALOG}/") else stem_of(target)
 
 
 def stem_of(path: str) -> str:
@@ -250,15 +262,6 @@ def _foreign(place: str, found: Sequence[ObjectInfo]) -> Iterator[VacuumAction]:
     reason = "it has no name that this library gives"
     for info in found:
         yield VacuumAction(_join(place, info.name), VacuumKind.FOREIGN, info.size, reason)
-
-
-def _table_of(key: str) -> str:
-    """Return the table whose build may be writing a temporary file, "" for the catalog's own."""
-    match = _TEMPORARY.fullmatch(key)
-    target = key if match is None else match[1]
-    if target.startswith(f"{lease.BUILDS}/"):
-        return target.rpartition("/")[2].removesuffix(".json")
-    return "" if target.startswith(f"{CATALOG}/") else stem_of(target)
 
 
 def _join(place: str, name: str) -> str:

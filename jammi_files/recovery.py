@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Iterator
 from enum import StrEnum
 
-from jammi_files import events, hooks, lease, naming, tracing
+from jammi_files import events, garbage, hooks, lease, naming, tracing
 from jammi_files.artifacts import NOBODY, Artifacts
 from jammi_files.catalog import Catalog
 from jammi_files.errors import FormatError, JammiFilesError, StateError, TableNotFoundError
@@ -21,7 +21,6 @@ from jammi_files.reads import CatalogSnapshot
 from jammi_files.rules import Contract
 from jammi_files.schema import ResultTableRecord, ResultTableStatus, find_damage
 from jammi_files.signing import Signing
-from jammi_files.storage import TEMP_SUFFIX
 
 _MARK = "recovery: "
 """How the error text of a row begins that recovery has failed."""
@@ -63,6 +62,15 @@ class RecoveryReport:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class _Mode:
+    """The keywords of `recover`."""
+
+    dry_run: bool
+    reap: bool
+    builds_only: bool
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class _Decision:
     action: RecoveryAction
     record: ResultTableRecord | None = None
@@ -87,23 +95,21 @@ def recover(
     span = tracing.span("recover", root=catalog.storage.root, dry_run=dry_run)
     with span, hooks.heard_by(catalog.scope):
         artifacts = Artifacts(catalog.storage, signing)
-        report = _recover(catalog, artifacts, dry_run=dry_run, reap=reap, builds_only=builds_only)
+        report = _recover(catalog, artifacts, _Mode(dry_run, reap, builds_only))
         span.set(actions=len(report.actions))
     return report
 
 
-def _recover(
-    catalog: Catalog, artifacts: Artifacts, *, dry_run: bool, reap: bool, builds_only: bool
-) -> RecoveryReport:
+def _recover(catalog: Catalog, artifacts: Artifacts, mode: _Mode) -> RecoveryReport:
     everything = catalog.as_admin().current()
     # One snapshot for all questions: a build that becomes ready meanwhile is not judged twice.
     snapshot = everything.snapshot()
-    if not dry_run:
+    if not mode.dry_run:
         everything.log.settle()  # what it says may be of a process that died over it
     actions = []
-    for decision in _plan(everything, artifacts, snapshot, reap=reap, builds_only=builds_only):
+    for decision in _plan(everything, artifacts, snapshot, mode):
         action = decision.action
-        if not dry_run:
+        if not mode.dry_run:
             try:
                 _apply(everything, artifacts, decision)
             except (JammiFilesError, OSError) as error:  # one row's trouble is not the others'
@@ -113,36 +119,33 @@ def _recover(
         owner = decision.record
         if catalog.scope.admin or (owner is not None and catalog.scope.sees(owner.tenant_id)):
             actions.append(action)
-            if not dry_run:
+            if not mode.dry_run:
                 _log(action)
-    return RecoveryReport(tuple(actions), dry_run)
+    return RecoveryReport(tuple(actions), mode.dry_run)
 
 
 def _plan(
-    catalog: Catalog,
-    artifacts: Artifacts,
-    snapshot: CatalogSnapshot,
-    *,
-    reap: bool,
-    builds_only: bool,
+    catalog: Catalog, artifacts: Artifacts, snapshot: CatalogSnapshot, mode: _Mode
 ) -> Iterator[_Decision]:
-    ended: set[str] = set()
+    ended: set[str] = set()  # by a dry run; otherwise the rows themselves say it
     for record in snapshot.list_result_tables_by_status(ResultTableStatus.BUILDING):
         try:
             death = lease.find_build_death(catalog.storage, record)
             if death is not None:
-                yield _decide_building(artifacts, record, death, reap=reap)
-                ended.add(record.table_name)
+                yield _decide_building(artifacts, record, death, reap=mode.reap)
+                if mode.dry_run:
+                    ended.add(record.table_name)
         except (JammiFilesError, OSError) as error:
             yield _skip(record, str(error))
     present = set(catalog.storage.list(""))
     ready = snapshot.list_result_tables_by_status(ResultTableStatus.READY)
-    for record in () if builds_only else ready:
+    for record in () if mode.builds_only else ready:
         try:
-            yield from _decide_ready(artifacts, record, present, reap=reap)
+            yield from _decide_ready(artifacts, record, present, reap=mode.reap)
         except (JammiFilesError, OSError) as error:
             yield _skip(record, str(error))
-    for record in snapshot.list_result_tables_by_status(ResultTableStatus.FAILED) if reap else ():
+    failed = snapshot.list_result_tables_by_status(ResultTableStatus.FAILED)
+    for record in failed if mode.reap else ():
         if record.parquet_path in present and _was_recovered(record):
             yield _decision(record, RecoveryStep.REAP, "recovery failed it and kept its data")
     for record in snapshot.damaged():
@@ -207,16 +210,19 @@ def _sweep(catalog: Catalog, ended: set[str], present: set[str]) -> Iterator[_De
     """
     states = list(lease.names_with_state(catalog.storage))
     rows = catalog.snapshot()
-    in_use = {record.table_name for record in rows.list_result_tables_by_status("building")}
-    in_use = (in_use - ended) | {record.table_name for record in rows.damaged()}
+    building = rows.list_result_tables_by_status(ResultTableStatus.BUILDING)
+    going_on = [record for record in building if record.table_name not in ended]
+    going_on += rows.damaged()
+    names = {record.table_name for record in going_on}
+    in_use = names | {garbage.stem_of(record.parquet_path) for record in going_on}
     for name in sorted(present):
-        table = _table_of_temp(name)
-        if name.endswith(TEMP_SUFFIX) and table not in in_use:
+        table = garbage.table_of(name)
+        if garbage.is_temporary(name) and table not in in_use:
             record = rows.get_result_table(table)
             if record is not None:
                 yield _left_over(name, record, "a temporary file of a build that has ended")
     for table in states:
-        if table not in in_use and table not in ended:
+        if table not in names and table not in ended:
             reason = "the side object of a build that has ended"
             yield _left_over(lease.key_of(table), rows.get_result_table(table), reason)
 
@@ -224,7 +230,7 @@ def _sweep(catalog: Catalog, ended: set[str], present: set[str]) -> Iterator[_De
 def _apply(catalog: Catalog, artifacts: Artifacts, decision: _Decision) -> None:
     record, step = decision.record, decision.action.action
     if step is RecoveryStep.SWEEP:
-        catalog.storage.delete(decision.action.table_name)
+        _sweep_object(catalog, decision.action.table_name)
         return
     if record is None or step is RecoveryStep.SKIP:
         return
@@ -248,6 +254,23 @@ def _apply(catalog: Catalog, artifacts: Artifacts, decision: _Decision) -> None:
     lease.delete_state(catalog.storage, record.table_name)
 
 
+def _sweep_object(catalog: Catalog, key: str) -> None:
+    """Delete a left-over; a side object only if its name is not being built anew meanwhile.
+
+    Raises:
+        StateError: it is.
+    """
+    if garbage.is_temporary(key):  # no name of those is used twice
+        catalog.storage.delete(key)
+        return
+    table = garbage.table_of(key)
+    with catalog.log.writing():
+        row = catalog.log.head().get(table)
+        if row is not None and row.record.status is ResultTableStatus.BUILDING:
+            raise StateError(f"Result table '{table}' is being built")
+        lease.delete_state(catalog.storage, table)
+
+
 def _log(action: RecoveryAction) -> None:
     text, fields = "%(table_name)s: %(action)s, %(reason)s", dataclasses.asdict(action)
     events.info(Event.RECOVERED, text, fields, **fields)
@@ -255,13 +278,6 @@ def _log(action: RecoveryAction) -> None:
 
 def _was_recovered(record: ResultTableRecord) -> bool:
     return (record.properties or {}).get("error", "").startswith(_MARK)
-
-
-def _table_of_temp(name: str) -> str:
-    target = name.removesuffix(TEMP_SUFFIX).rpartition(".")[0]
-    for suffix in (naming.DATA_SUFFIX, naming.SIDECAR_SUFFIX, naming.SIGNATURE_SUFFIX):
-        target = target.removesuffix(suffix)
-    return target
 
 
 def _decision(record: ResultTableRecord, step: RecoveryStep, reason: str) -> _Decision:

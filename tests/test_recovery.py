@@ -421,6 +421,62 @@ def test_temporary_files_of_live_builds(store):
     assert store.verify_materialization(name).ok
 
 
+@pytest.mark.parametrize("name", ["x2", "x.materialization.json"])
+def test_temporary_files_of_live_builds_under_odd_names(name, store):
+    """`B258`: a temporary file is that of the row that names its path, whatever it looks like."""
+    store.catalog.create_result_table(**row("x"))
+    store.catalog.fail_result_table("x", "by hand")
+    path = "x.parquet" if name == "x2" else f"{name}.parquet"
+    store.catalog.create_result_table(**row(name, parquet_path=path))
+    with store.open_writer(name, DATA.schema) as out:
+        out.write(DATA)
+        assert store.recover().actions == ()
+    finalize(store, name)
+
+
+def test_taken_over_while_it_is_judged(store, monkeypatch, gone):
+    """`B258`: who takes a build over before it is ended keeps what is being written."""
+    with monkeypatch.context() as patch:
+        _lease_as(patch, pid=gone)
+        store.catalog.create_result_table(**row("x"))
+    begun = []
+
+    def hook(moment, kind, _):
+        if (moment, kind) == ("before", "lock") and not begun:
+            store.catalog.create_result_table(**row("x"), if_not_exists=True)
+            begun.append(store.open_writer("x", DATA.schema))
+
+    report = ResultStore(Catalog(HookedStorage(store.storage, hook))).recover()
+    assert _steps(report) == {"x": RecoveryStep.SKIP}
+    (out,) = begun
+    out.write(DATA)
+    out.close()
+    finalize(store, "x")
+
+
+def test_a_name_is_built_anew_before_its_side_object_is_swept(store):
+    """`B258`: the side object that an ended build left may be another's when it is to go."""
+    store.catalog.create_result_table(**row("x"))
+    store.catalog.fail_result_table("x", "by hand")
+    lease.write_state(store.storage, "x", 3)
+    key, begun = lease.key_of("x"), []
+    assert _steps(store.recover(dry_run=True)) == {key: RecoveryStep.SWEEP}
+
+    def hook(moment, kind, _):
+        if (moment, kind) == ("before", "lock") and not begun:
+            store.delete_table("x")
+            begun.append(store.catalog.create_result_table(**row("x")))
+            store.catalog.set_checkpoint("x", 7)
+
+    report = ResultStore(Catalog(HookedStorage(store.storage, hook))).recover()
+    assert _steps(report) == {key: RecoveryStep.SKIP}
+    assert Catalog(store.storage).get_checkpoint("x") == 7
+    store.catalog.fail_result_table("x", "by hand")
+    lease.write_state(store.storage, "x", 3)
+    assert _steps(store.recover()) == {key: RecoveryStep.SWEEP}
+    assert store.storage.list(lease.BUILDS) == []
+
+
 @pytest.mark.usefixtures("dead")
 def test_dry_run(store):
     """`B265`: a dry run changes nothing and plans what recovery then reports."""

@@ -768,9 +768,30 @@ BUILDS = (
     _mutant(
         "recovery: temporary files of live builds stay",
         "recovery",
-        "        if name.endswith(TEMP_SUFFIX) and table not in in_use:\n",
-        "        if name.endswith(TEMP_SUFFIX):\n",
+        "        if garbage.is_temporary(name) and table not in in_use:\n",
+        "        if garbage.is_temporary(name):\n",
         "tests/test_recovery.py::test_temporary_files_of_live_builds",
+    ),
+    _mutant(
+        "recovery: a temporary file may be that of a row of another name",
+        "recovery",
+        "names | {garbage.stem_of(record.parquet_path) for record in going_on}",
+        "names",
+        "tests/test_recovery.py::test_temporary_files_of_live_builds_under_odd_names",
+    ),
+    _mutant(
+        "recovery: a build that was taken over meanwhile keeps its temporary file",
+        "recovery",
+        "                if mode.dry_run:\n",
+        "                if True:\n",
+        "tests/test_recovery.py::test_taken_over_while_it_is_judged",
+    ),
+    _mutant(
+        "recovery: a side object whose name is built anew stays",
+        "recovery",
+        "        if row is not None and row.record.status is ResultTableStatus.BUILDING:\n",
+        "        if False:\n",
+        "tests/test_recovery.py::test_a_name_is_built_anew_before_its_side_object_is_swept",
     ),
 )
 
