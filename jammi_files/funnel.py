@@ -58,7 +58,7 @@ class Funnel:
     def __init__(self, catalog: Catalog, signing: Signing = NOBODY) -> None:
         self.catalog, self.signing = catalog, signing
         self._artifacts = Artifacts(catalog.storage, signing)
-        self._written: dict[str, Artifact] = {}
+        self._written: dict[str, tuple[str, Artifact]] = {}  # by table, with the row's created_at
 
     @property
     def storage(self) -> Storage:
@@ -116,7 +116,7 @@ class Funnel:
             compression=compression,
             record=record,
             renew=lambda: self.catalog.renew_lease(name),
-            closed=lambda artifact: self._written.update({name: artifact}),
+            closed=lambda artifact: self._written.update({name: (record.created_at, artifact)}),
         )
 
     def finalize_with_manifest(
@@ -134,7 +134,8 @@ class Funnel:
 
         Raises:
             TableNotFoundError: no visible row has the name.
-            StateError: the row is not ``building``, or there is no data object.
+            StateError: the row is not ``building``, or is another build's by now, or there is no
+                data object.
             InvalidInputError: ``row_count`` differs from the data's.
             AlreadyExistsError: a sidecar that says something else exists (`B090`).
 
@@ -143,9 +144,7 @@ class Funnel:
         """
         count, anchors = require_count("row_count", row_count), require_anchors(inputs)
         record = self._own_build(table_name)
-        artifact = self._written.get(table_name)
-        if artifact is None or not self._artifacts.still_holds(record, artifact):
-            artifact = self._artifacts.measure(record)
+        artifact = self._find_written(record) or self._artifacts.measure(record)
         if artifact.rows != count:
             raise InvalidInputError(
                 f"row_count is {count}, but the data of '{table_name}' has {artifact.rows} rows"
@@ -165,6 +164,7 @@ class Funnel:
             manifest.input_anchors,
             artifact_digest=manifest.artifact,
             descriptor_digest=manifest.descriptor_digest,
+            build=record,
         )
         self._written.pop(table_name, None)
         return manifest
@@ -366,6 +366,13 @@ class Funnel:
         if known is None or not lease.is_mine(known.lease):
             return self._building(table_name)
         return known
+
+    def _find_written(self, record: ResultTableRecord) -> Artifact | None:
+        """Return what this store's own writer wrote for this very build, if it is still there."""
+        created_at, artifact = self._written.get(record.table_name, ("", None))
+        if artifact is None or created_at != record.created_at:
+            return None
+        return artifact if self._artifacts.still_holds(record, artifact) else None
 
     def _building(self, table_name: str) -> ResultTableRecord:
         record = self._record(table_name)

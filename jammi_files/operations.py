@@ -184,16 +184,19 @@ class Operations(Reads):
         *,
         artifact_digest: str | None = None,
         descriptor_digest: str | None = None,
+        build: ResultTableRecord | None = None,
     ) -> ResultTableRecord:
         """Make a ``building`` row ``ready`` with its contract, in one commit (`B076` to `B079`).
 
         The build's last checkpoint lands in the row. Returns the promoted row, whose ``tenant_id``
         is its owner's whoever promoted it. With the digests of the data and of the descriptor, as
-        the sidecar has them, later questions about this row need not read the sidecar.
+        the sidecar has them, later questions about this row need not read the sidecar. ``build`` is
+        the row that was built, as it was last seen: no other build of the name is promoted.
 
         Raises:
             TableNotFoundError: no visible row has the name.
-            StateError: the row is not ``building``.
+            StateError: the row is not ``building``, or not that of ``build``: deleted and made
+                again, or taken over by another process.
         """
         name, count = require_text("table_name", table_name), require_count("row_count", row_count)
         contract = rules.Contract(
@@ -206,7 +209,7 @@ class Operations(Reads):
         checkpoint, ends = self._last_checkpoint(name), self._may_have_state(name)
         record = self._commit(
             lambda draft: rules.promote(
-                draft, scope, name, count, contract=contract, checkpoint=checkpoint
+                draft, scope, name, count, contract=contract, checkpoint=checkpoint, build=build
             )
         )
         if ends:

@@ -221,17 +221,21 @@ def promote(  # noqa: PLR0913 - what is promoted, by whom, and with what
     *,
     contract: Contract,
     checkpoint: int | None,
+    build: ResultTableRecord | None = None,
 ) -> ResultTableRecord:
     """Make a ``building`` row ``ready`` together with its contract (`B076` to `B079`).
 
     Raises:
         TableNotFoundError: no visible row has the name.
-        StateError: the row is not ``building``: promoted already, or failed by recovery.
+        StateError: the row is not ``building``: promoted already, or failed by recovery. Or it is
+            not that of ``build``, whose contract this is.
     """
     record = visible_row(draft, scope, name).record
     if record.status is not ResultTableStatus.BUILDING:
         msg = f"Result table '{name}' is {record.status}; only a building table can be promoted"
         raise StateError(msg)
+    if build is not None:
+        _require_same_build(record, build)
     return update_status(
         draft,
         scope,
@@ -299,6 +303,22 @@ def require_unchanged(draft: Draft, seen: ResultTableRecord) -> None:
     row = draft.get(seen.table_name)
     if row is None or row.record != seen:
         raise StateError(f"Result table '{seen.table_name}' has changed meanwhile")
+
+
+def _require_same_build(record: ResultTableRecord, build: ResultTableRecord) -> None:
+    """Refuse for one build what another has made; the row's count and status may have changed."""
+    name = record.table_name
+    if record.created_at != build.created_at:
+        msg = f"Result table '{name}' was deleted and made again: it is another build now"
+        raise StateError(f"{msg}; build this result under a new name")
+    if _owner(record) != _owner(build):
+        raise StateError(
+            f"Result table '{name}' was taken over by another process, which builds it"
+        )
+
+
+def _owner(record: ResultTableRecord) -> str | None:
+    return None if record.lease is None else record.lease.owner
 
 
 def taken(name: str) -> AlreadyExistsError:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import uuid
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from support.faults import UnlockedStorage
 from support.files import listing
-from support.results import DATA, DESCRIPTOR, ENV, INPUTS, TABLE, build, finalize, write
+from support.results import DATA, DESCRIPTOR, ENV, INPUTS, TABLE, build, finalize, row, write
 from support.scopes import ACME, BETA
 
 from jammi_files import (
@@ -29,6 +32,7 @@ from jammi_files import (
     definition_hash,
 )
 from jammi_files.local import LocalStorage
+from jammi_files.memory import MemoryStorage
 
 
 def fresh(store):
@@ -395,6 +399,62 @@ def test_foreign_sidecar_is_there(store):
         finalize(store, name)
     assert paths_of(store, name)[1].read_bytes() == b"not json"
     assert store.catalog.get_result_table(name).status == "building"
+
+
+@pytest.fixture(params=["directory", "bucket"])
+def two(request, root):
+    """Return two stores over one root, as two processes have them; one root is without a lock."""
+    if request.param == "directory":
+        return connect(root, durability="os"), connect(root, durability="os")
+    base = MemoryStorage(f"memory://{uuid.uuid4().hex}")
+    return bucket_like(base), bucket_like(base)
+
+
+def bucket_like(base):
+    storage = UnlockedStorage(base, lambda *_: None)
+    storage.is_locked = False
+    return ResultStore(Catalog(storage))
+
+
+def take_over(store, name, record):
+    """Let a process of another machine build the table."""
+    lease = dataclasses.replace(record.lease, owner="0" * 32, host="elsewhere")
+    store.catalog.delete_result_table(name)
+    store.catalog.adopt_result_tables([dataclasses.replace(record, lease=lease)])
+
+
+def make_again(store, name, record):
+    """Free the name and begin another build under it; the first one's data is still there."""
+    store.catalog.delete_result_table(name)
+    store.catalog.create_result_table(**row(name, model_id=f"no {record.model_id}"))
+
+
+@pytest.mark.parametrize(
+    ("change", "text"), [(take_over, "taken over by another"), (make_again, "made again")]
+)
+def test_finalize_the_build_of_another(two, change, text):
+    """`B079`: a build makes no other build ready that has got its name meanwhile."""
+    mine, other = two
+    record = mine.catalog.create_result_table(**row("x"))
+    write(mine, "x")
+    change(other, "x", record)
+    theirs = other.catalog.get_result_table("x")
+    with pytest.raises(StateError, match=text):
+        finalize(mine, "x")
+    assert other.catalog.get_result_table("x") == theirs
+
+
+def test_digest_of_an_earlier_build(two):
+    """`B091`: what was written under a name says nothing of what a later build of it wrote."""
+    mine, other = two
+    mine.catalog.create_result_table(**row("x"))
+    write(mine, "x")
+    mine.delete_table("x")
+    mine.catalog.create_result_table(**row("x"))
+    with other.open_writer("x", DATA.schema) as out:
+        out.write(DATA.set_column(0, "id", pa.array(["d", "e", "f"])))
+    finalize(mine, "x")
+    assert mine.verify_materialization("x") == Match()
 
 
 def test_finalize_for_another_tenant(store):

@@ -666,6 +666,20 @@ BUILDS = (
         "tests/test_funnel.py::test_wrong_row_count",
     ),
     _mutant(
+        "publish: a build makes no other one of its name ready",
+        "rules",
+        "        _require_same_build(record, build)\n",
+        "        pass\n",
+        "tests/test_funnel.py::test_finalize_the_build_of_another",
+    ),
+    _mutant(
+        "publish: a digest is of what this build wrote",
+        "funnel",
+        "        if artifact is None or created_at != record.created_at:\n",
+        "        if artifact is None:\n",
+        "tests/test_funnel.py::test_digest_of_an_earlier_build",
+    ),
+    _mutant(
         "verify: the bytes are digested",
         "artifacts",
         "        bytes_alone = decide_verdict(sidecar, self.digest(record))\n",
