@@ -233,23 +233,35 @@ class Artifacts:
             storage.settle(key)
 
     def remove(self, record: ResultTableRecord) -> list[str]:
-        """Delete a result's objects under the root, as far as possible; return what went.
+        """Delete a result's objects under the root, as far as possible; return what went."""
+        return self.remove_objects(self.keys_beside(record.parquet_path))
 
-        The data goes before the sidecar and the index files, on the disk too, so that what a crash
-        leaves is never data without attestation (`B147`, `B148`).
-        """
-        storage, key = self.locate(record.parquet_path)
+    def keys_beside(self, path: str) -> list[str]:
+        """Return the keys of a result by its data's path, the data first; none outside the root."""
+        storage, key = self.locate(path)
         if storage is not self.storage:
             return []
-        return self.remove_objects(key)
-
-    def remove_objects(self, key: str) -> list[str]:
-        """Delete the data object of that key and what lies beside it; return what was there."""
         suffixes = (naming.SIGNATURE_SUFFIX, naming.SIDECAR_SUFFIX, *naming.INDEX_SIBLINGS)
-        gone = [key] if self.storage.delete(key) else []
-        self.storage.settle(key)
-        beside = (naming.sibling(key, suffix) for suffix in suffixes)
-        return gone + [each for each in beside if self.storage.delete(each)]
+        return [key, *(naming.sibling(key, suffix) for suffix in suffixes)]
+
+    def those_there(self, keys: Sequence[str]) -> list[str]:
+        """Return those of a result's keys that have an object; all are asked for at once."""
+        with ThreadPoolExecutor(READERS) as pool:
+            sizes = pool.map(self.storage.size, keys)
+            return [key for key, size in zip(keys, sizes, strict=True) if size is not None]
+
+    def remove_objects(self, keys: Sequence[str]) -> list[str]:
+        """Delete a result's objects; return what was there.
+
+        The first, its data, goes before the sidecar and the index files, on the disk too, so that
+        what a crash leaves is never data without attestation (`B147`, `B148`).
+        """
+        gone = []
+        for key in keys:
+            gone += [key] if self.storage.delete(key) else []
+            if key == keys[0]:
+                self.storage.settle(key)
+        return gone
 
 
 def disagreement(record: ResultTableRecord, sidecar: MaterializationManifest) -> Mismatch | None:

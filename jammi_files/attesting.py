@@ -14,6 +14,7 @@ from jammi_files.errors import AlreadyExistsError, FormatError, InvalidInputErro
 from jammi_files.materialization import MaterializationManifest, Verdict
 from jammi_files.schema import ResultTableRecord
 from jammi_files.signing import covered
+from jammi_files.timestamps import parse_timestamp
 
 
 def put(
@@ -69,6 +70,7 @@ def _put_signature(
     except FileExistsError:
         earlier = _covered_before(artifacts, record)
         _require_same(artifacts, record, earlier, manifest)
+        _require_of_this_build(artifacts, record, earlier)
         # Anybody may have put it there: what it is worth is this signer's word again.
         artifacts.storage.replace(key, artifacts.signing.seal(record.table_name, earlier))
         return earlier
@@ -92,6 +94,7 @@ def _put_sidecar(
         earlier = artifacts.read_sidecar(record)
         if earlier is None or earlier.statement != manifest.statement:
             raise _taken(artifacts, record, naming.SIDECAR_SUFFIX) from None
+        _require_of_this_build(artifacts, record, earlier)
         artifacts.settle(record)
         return earlier
     return manifest
@@ -107,6 +110,25 @@ def _require_same(
     by, at = manifest.produced_by, manifest.produced_at
     if dataclasses.replace(earlier, produced_by=by, produced_at=at) != manifest:
         raise _taken(artifacts, record, naming.SIGNATURE_SUFFIX)
+
+
+def _require_of_this_build(
+    artifacts: Artifacts, record: ResultTableRecord, earlier: MaterializationManifest
+) -> None:
+    """Refuse an earlier build's attestation, which somebody may be deleting, if no lock forbids it.
+
+    One that says the same is told by its time alone (FORMAT section "Deletion").
+    """
+    if not artifacts.storage.is_locked and not _is_as_young(earlier, record):
+        msg = f"'{record.table_name}' was used before, and its objects may be under deletion still"
+        raise AlreadyExistsError(f"{msg}; build this result under a new name, or again later")
+
+
+def _is_as_young(earlier: MaterializationManifest, record: ResultTableRecord) -> bool:
+    try:
+        return parse_timestamp(earlier.produced_at) >= parse_timestamp(record.created_at)
+    except InvalidInputError:  # whoever wrote it may write any text
+        return False
 
 
 def _taken(artifacts: Artifacts, record: ResultTableRecord, suffix: str) -> AlreadyExistsError:

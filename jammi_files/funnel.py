@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from jammi_files import attesting, embeddings, lease, naming
+from jammi_files import attesting, embeddings, lease, naming, removal
 from jammi_files.artifacts import NOBODY, Artifact, Artifacts
 from jammi_files.build import Build, Steps
 from jammi_files.catalog import Catalog
@@ -384,7 +384,10 @@ class Funnel:
         text = f"{type(error).__name__}: {error}"
         self._written.pop(table_name, None)
         if self.catalog.get_result_table(table_name) is None:  # deleted meanwhile
-            self._artifacts.remove_objects(table_name + naming.DATA_SUFFIX)
+            removal.remove(self.catalog, self._artifacts, [table_name + naming.DATA_SUFFIX])
         # Only a row that is still building: a promote that was cut off may have been committed.
-        record = self.catalog.fail_unchanged(self._building(table_name), text)
-        self._artifacts.remove(record)
+        record = self._building(table_name)
+        if not lease.is_mine(record.lease):
+            raise StateError(f"Result table '{table_name}' is another process's build by now")
+        record = self.catalog.fail_unchanged(record, text)
+        removal.remove(self.catalog, self._artifacts, [record.parquet_path], ended=[record])

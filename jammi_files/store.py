@@ -14,7 +14,17 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from jammi_files import attesting, drawing, events, exports, lineage, parts, recovery, tracing
+from jammi_files import (
+    attesting,
+    drawing,
+    events,
+    exports,
+    lineage,
+    parts,
+    recovery,
+    removal,
+    tracing,
+)
 from jammi_files.artifacts import Artifacts
 from jammi_files.catalog import Catalog
 from jammi_files.descriptors import Descriptor
@@ -271,19 +281,15 @@ class ResultStore(Recompute):
         )
 
     def _remove(self, records: list[ResultTableRecord]) -> list[ResultTableRecord]:
-        paths = pc.field("parquet_path").isin([record.parquet_path for record in records])
-        everything = self.catalog.as_admin()  # of whichever tenant: the bytes are shared
-        shared = everything.scan(paths, ["parquet_path"]).column(0).to_pylist() if records else ()
+        paths = [record.parquet_path for record in records]
+        outcomes = removal.remove(self.catalog, self._artifacts, paths)
         for record in records:
-            name = record.table_name
-            if record.parquet_path in shared:
-                if self.catalog.scan(pc.field("parquet_path") == record.parquet_path).num_rows:
+            name, path = record.table_name, record.parquet_path
+            if path not in outcomes:
+                if self.catalog.scan(pc.field("parquet_path") == path).num_rows:
                     text = "kept the data of %s: another row names it"
                     events.warn(Event.KEPT, text, name, table_name=name)
-                continue
-            try:
-                self._artifacts.remove(record)
-            except JammiFilesError as error:  # the rows are gone; the rest goes on (`B147`)
+            elif (error := outcomes[path]) is not None:  # the rows are gone (`B147`)
                 text = "could not remove the data of %s: %s"
                 events.warn(Event.NOT_REMOVED, text, name, error, table_name=name)
         return records

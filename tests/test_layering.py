@@ -66,7 +66,7 @@ LAYERS = [
         "lineage",
         "fingerprints",
     ),
-    ("build", "embeddings", "writer", "origin", "attesting", "artifacts"),
+    ("removal", "build", "embeddings", "writer", "origin", "attesting", "artifacts"),
     ("catalog", "transaction", "upkeep", "operations", "hooks"),
     ("vacuum", "reach", "garbage", "history", "bulk", "rules", "reads"),
     (

@@ -187,8 +187,8 @@ SYNCS = (
     _mutant(
         "sync: deleted data before its sidecar goes",
         "artifacts",
-        "        self.storage.settle(key)\n        beside",
-        "        beside",
+        "            if key == keys[0]:\n                self.storage.settle(key)\n",
+        "",
         f"{_POWER}::test_every_state[delete_table]",
     ),
     _mutant(
@@ -568,8 +568,8 @@ TENANTS = (
     _mutant(
         "tenants: who shares a result's bytes is not logged",
         "store",
-        " == record.parquet_path).num_rows:\n",
-        " == record.parquet_path) is not None:\n",
+        " == path).num_rows:\n",
+        " == path) is not None:\n",
         f"{_WORLDS} -k ResultStore.delete_table",
     ),
     _mutant(
@@ -678,6 +678,48 @@ BUILDS = (
         "        if artifact is None or created_at != record.created_at:\n",
         "        if artifact is None:\n",
         "tests/test_funnel.py::test_digest_of_an_earlier_build",
+    ),
+    _mutant(
+        "import: without a lock objects without a row are copied anew",
+        "interop",
+        "            if not fits and not target.is_locked:\n",
+        "            if False:\n",
+        "tests/test_interop.py -k beside",
+    ),
+    _mutant(
+        "deletion: writers are kept out",
+        "removal",
+        "    with catalog.log.writing() if is_locked else contextlib.nullcontext():\n",
+        "    with contextlib.nullcontext():\n",
+        "tests/test_removal.py::test_no_row_comes_back_while_objects_are_deleted",
+    ),
+    _mutant(
+        "deletion: what a row names by now stays",
+        "removal",
+        "            if path in named:\n",
+        "            if False:\n",
+        "tests/test_removal.py::test_a_row_that_came_back",
+    ),
+    _mutant(
+        "deletion: without a lock only what was there before the look",
+        "removal",
+        "    if not is_locked:\n",
+        "    if False:\n",
+        "tests/test_removal.py::test_what_a_later_build_writes_is_not_deleted",
+    ),
+    _mutant(
+        "deletion: without a lock what an earlier build left is refused",
+        "attesting",
+        "    if not artifacts.storage.is_locked and not _is_as_young(earlier, record):\n",
+        "    if False:\n",
+        "tests/test_removal.py::test_a_name_is_used_again_during_its_deletion",
+    ),
+    _mutant(
+        "build: the build of another process is not failed",
+        "funnel",
+        "        if not lease.is_mine(record.lease):\n            raise StateError",
+        "        if False:\n            raise StateError",
+        "tests/test_removal.py::test_the_build_of_another_process_goes_on",
     ),
     _mutant(
         "verify: the bytes are digested",

@@ -1,0 +1,87 @@
+"""Deleting the objects of results whose rows are gone, and never those of a row that came since.
+
+A name may be used again at once. Where there is a lock, nobody commits a row between the look at
+the newest rows and the deletion. Where there is none, only what was there before that look is
+deleted: no later row can have put it there (FORMAT section "Deletion").
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Collection, Sequence
+
+import pyarrow.compute as pc
+
+from jammi_files.artifacts import Artifacts
+from jammi_files.catalog import Catalog
+from jammi_files.errors import JammiFilesError
+from jammi_files.reads import CatalogSnapshot
+from jammi_files.schema import ResultTableRecord
+from jammi_files.scope import Scope
+
+_AT_ONCE = 256
+"""Results that are looked for and deleted while the writers' lock is held once."""
+
+Outcomes = dict[str, JammiFilesError | None]
+"""The paths that no row names, each with the error that kept the rest of its objects."""
+
+
+def remove(
+    catalog: Catalog,
+    artifacts: Artifacts,
+    paths: Sequence[str],
+    *,
+    ended: Collection[ResultTableRecord] = (),
+) -> Outcomes:
+    """Delete the data objects at stored paths, and what lies beside them, that no row names.
+
+    Rows of all tenants count, those that are still as in ``ended`` do not. One result's trouble is
+    not the others' (`B147`).
+    """
+    outcomes: Outcomes = {}
+    waiting = list(dict.fromkeys(paths))
+    while some := waiting[:_AT_ONCE]:
+        waiting = waiting[_AT_ONCE:]
+        try:
+            outcomes |= _remove_some(catalog, artifacts, some, ended)
+        except JammiFilesError as error:  # of the lock, or of the look
+            outcomes |= dict.fromkeys(some, error)
+    return outcomes
+
+
+def _remove_some(
+    catalog: Catalog,
+    artifacts: Artifacts,
+    paths: Sequence[str],
+    ended: Collection[ResultTableRecord],
+) -> Outcomes:
+    is_locked = artifacts.storage.is_locked
+    keys = {path: artifacts.keys_beside(path) for path in paths}
+    if not is_locked:
+        keys = {path: artifacts.those_there(beside) for path, beside in keys.items()}
+    outcomes: Outcomes = {}
+    with catalog.log.writing() if is_locked else contextlib.nullcontext():
+        named = _find_named(catalog, paths, ended)
+        for path in paths:
+            if path in named:
+                continue
+            try:
+                artifacts.remove_objects(keys[path])
+                outcomes[path] = None
+            except JammiFilesError as error:
+                outcomes[path] = error
+    return outcomes
+
+
+def _find_named(
+    catalog: Catalog, paths: Sequence[str], ended: Collection[ResultTableRecord]
+) -> set[str]:
+    # The newest version, whatever staleness the handle allows.
+    now = CatalogSnapshot(catalog.log.head(), Scope(admin=True), catalog)
+    found = now.scan(pc.field("parquet_path").isin(list(paths)), ["table_name", "parquet_path"])
+    over = {record.table_name for record in ended if _is_unchanged(now, record)}
+    return {row["parquet_path"] for row in found.to_pylist() if row["table_name"] not in over}
+
+
+def _is_unchanged(now: CatalogSnapshot, record: ResultTableRecord) -> bool:
+    return now.get_result_table(record.table_name) == record
