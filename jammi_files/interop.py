@@ -40,6 +40,7 @@ from jammi_files.naming import (
     INDEX_SUFFIX,
     SIDECAR_SUFFIX,
     SIGNATURE_SUFFIX,
+    other_stem,
     sibling,
 )
 from jammi_files.reads import CatalogSnapshot
@@ -80,6 +81,10 @@ class ExportReport:
 
 class _Skip(Exception):  # noqa: N818 - control flow inside this module, never seen by a caller
     """One table cannot be moved; the text says why."""
+
+
+class _Occupied(Exception):  # noqa: N818 - likewise
+    """An object is where a copy is to be, and somebody may be deleting it."""
 
 
 def import_jammi(
@@ -228,7 +233,12 @@ def _copy_in(
 ) -> ResultTableRecord:
     key = record.table_name + DATA_SUFFIX
     if parquet is not None:
-        _copy_all(LocalStorage(parquet.parent), parquet.name, storage, key)
+        source = LocalStorage(parquet.parent)
+        try:
+            _copy_all(source, parquet.name, storage, key)
+        except _Occupied:
+            key = other_stem(record.table_name) + DATA_SUFFIX
+            _copy_all(source, parquet.name, storage, key)
     return _located(record, key)
 
 
@@ -318,7 +328,11 @@ def _copy_all(source: Storage, data: str, target: Storage, key: str) -> None:
 
 
 def _copy(source: Storage, key: str, target: Storage, new_key: str) -> bool:
-    """Copy one object; False if there is none. An equal one, left by a crash, will do."""
+    """Copy one object; False if there is none.
+
+    An equal one, left by a crash, will do where a lock keeps vacuum and deletions away from it
+    until a row names it (FORMAT section "Import").
+    """
     try:
         file = source.open(key)
     except FileNotFoundError:
@@ -328,6 +342,8 @@ def _copy(source: Storage, key: str, target: Storage, new_key: str) -> bool:
     with closing(file):
         try:
             fits = _write_new(file, target, new_key)
+            if not fits and not target.is_locked:
+                raise _Occupied
             if not fits and _is_same(file, target, new_key):
                 target.settle(new_key)
                 fits = True

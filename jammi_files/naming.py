@@ -31,14 +31,22 @@ def new_table_name(source_id: str, task: ModelTask, model_id: str) -> str:
     What a file name cannot hold of the source is percent-encoded (`B051`), and a source or model
     too long for 255 bytes is cut and closed with a hash (`B053`); the row keeps both verbatim.
     """
-    instant = format_timestamp(CLOCK.now()).translate({ord(mark): None for mark in "-:.Z"})
-    tail = f"__{instant}_{uuid.uuid4().hex[:8]}"
+    tail = _fresh_tail()
     source = _encoded(require_text("source_id", source_id))
     model = _encoded(sanitise_model(require_text("model_id", model_id)))
     model = _shortened(model, _LONGEST_MODEL * 2)
     middle = f"__{task.value}__{model}"
     room = LONGEST_TABLE_NAME - len((middle + tail).encode())
     return f"{_shortened(source, room)}{middle}{tail}"
+
+
+def other_stem(table_name: str) -> str:
+    """Return what the objects of a table may be called whose own name is in use for others.
+
+    Nothing has ever had that name, and it is as recognisable as that of `new_table_name`.
+    """
+    tail, kept = _fresh_tail(), _GENERATED.sub("", table_name)
+    return f"{_shortened(kept, LONGEST_TABLE_NAME - len(tail))}{tail}"
 
 
 def sanitise_model(model_id: str) -> str:
@@ -56,6 +64,11 @@ def sibling(parquet_path: str, suffix: str) -> str:
 
 def _encoded(text: str) -> str:
     return _UNSAFE.sub(lambda match: "".join(f"%{byte:02X}" for byte in match[0].encode()), text)
+
+
+def _fresh_tail() -> str:
+    instant = format_timestamp(CLOCK.now()).translate({ord(mark): None for mark in "-:.Z"})
+    return f"__{instant}_{uuid.uuid4().hex[:8]}"
 
 
 def _shortened(text: str, limit: int) -> str:

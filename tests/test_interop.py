@@ -6,10 +6,12 @@ import contextlib
 import json
 import shutil
 import sqlite3
+import uuid
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from support.faults import UnlockedStorage
 from support.invariants import check_invariants
 
 import jammi_files
@@ -19,6 +21,7 @@ from jammi_files.errors import AlreadyExistsError, InvalidInputError, StorageErr
 from jammi_files.interop import export_jammi, import_jammi
 from jammi_files.jammi_db import read_jammi_catalog
 from jammi_files.local import LocalStorage
+from jammi_files.memory import MemoryStorage
 from jammi_files.store import ResultStore
 from jammi_files.timestamps import parse_timestamp
 
@@ -279,6 +282,51 @@ def test_import_orphan(store, engine_dir, mode):
     assert [edge.to_dict() for edge in store.derives_from(EMBEDDING)] == (
         EXPECTED["derives_from"][EMBEDDING]
     )
+
+
+def test_import_beside_a_deletion():
+    """Without a lock, objects that no row names may be under deletion: they are copied anew."""
+    base = MemoryStorage(f"memory://{uuid.uuid4().hex}")
+    held_up = []
+
+    def hook(moment, kind, key):
+        if (moment, kind, key) == ("before", "delete", f"{JOIN}.parquet") and not held_up:
+            held_up.append(import_jammi(FIXTURE, bucket_like(base)))
+
+    store = bucket_like(base, hook)
+    import_jammi(FIXTURE, store)
+    store.delete_table(JOIN)
+    assert held_up[0].imported == (JOIN,)
+    assert store.verify_materialization(JOIN).ok
+    assert store.catalog.get_result_table(JOIN).parquet_path != f"{JOIN}.parquet"
+    check_invariants(base)
+
+
+def test_import_beside_a_vacuum():
+    """So they are where a vacuum may be at them, which has looked at the rows before."""
+    base = MemoryStorage(f"memory://{uuid.uuid4().hex}")
+    held_up = []
+
+    def hook(moment, kind, key):
+        if (moment, kind, key) == ("before", "delete", f"{JOIN}.parquet") and not held_up:
+            held_up.append(import_jammi(FIXTURE, bucket_like(base)))
+
+    store = bucket_like(base)
+    store.catalog.create_result_table(
+        "first", source_id="s", model_id="m", task="ner", parquet_path="first.parquet"
+    )
+    import_jammi(FIXTURE, store)
+    store.catalog.delete_result_table(JOIN)
+    bucket_like(base, hook).catalog.vacuum(0, dry_run=False)
+    assert held_up[0].imported == (JOIN,)
+    assert store.verify_materialization(JOIN).ok
+    check_invariants(base)
+
+
+def bucket_like(base, hook=lambda *_: None):
+    storage = UnlockedStorage(base, hook)
+    storage.is_locked = False
+    return ResultStore(Catalog(storage))
 
 
 def test_import_obstacle(store, root):
