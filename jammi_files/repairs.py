@@ -17,7 +17,8 @@ from typing import Any, Literal
 
 import orjson
 
-from jammi_files import garbage, parts, recovery, root_format
+from jammi_files import garbage, naming, parts, recovery, root_format
+from jammi_files.artifacts import Artifacts
 from jammi_files.catalog import Catalog
 from jammi_files.draft import CatalogCodec, Draft
 from jammi_files.errors import (
@@ -35,13 +36,24 @@ from jammi_files.parts import Progress, Workers
 from jammi_files.rebuild import Rebuilt, rebuild
 from jammi_files.roots import open_storage
 from jammi_files.salvage import Salvage, salvage
-from jammi_files.schema import ResultTableRecord
+from jammi_files.schema import ResultTableRecord, ResultTableStatus
 from jammi_files.scope import TenantId
 from jammi_files.storage import Storage
+from jammi_files.timestamps import CLOCK, format_timestamp
 
 OPERATION = "repair"
 GLOBAL: Literal["global"] = "global"
 """The owner of results that belong to no tenant."""
+
+_ATTESTED = (
+    "status",
+    "row_count",
+    "definition_hash",
+    "input_anchors",
+    "artifact_digest",
+    "descriptor_digest",
+)
+"""What a row says of a result that is ready, as data and sidecar have it."""
 
 
 class RepairStep(StrEnum):
@@ -211,27 +223,74 @@ def _rebuild(
     workers: Workers,
     progress: Progress | None,
 ) -> _Rebuilding:
-    known = found.stems
+    known, building = found.stems, found.building()
     listing = garbage.take_listing(storage, workers.threads)
-    stems = [stem for stem in listing.stems if stem.name not in known]
+    stems = [each for each in listing.stems if each.name not in known or each.name in building]
     result = _Rebuilding([], [], [])
     answers = workers.run(functools.partial(rebuild, storage), stems, doubt=_is_unsound)
     found_of_all = parts.in_order(answers, len(stems), progress)
     for stem, rebuilt in zip(stems, found_of_all, strict=True):
-        if isinstance(rebuilt, str):
-            if garbage.is_own(storage, stem):
-                result.actions.append(RepairAction(RepairStep.LEAVE, stem.name, rebuilt))
-            continue
-        record = rebuilt.record
-        if not rebuilt.is_owned:
-            if owner is None:
-                result.unowned.append(stem.name)
-            record = dataclasses.replace(record, tenant_id=None if owner == GLOBAL else owner)
-        result.records.append(record)
-        result.actions.append(_adoption(rebuilt, owner))
+        if stem.name in building:
+            _finish(building[stem.name], rebuilt, result)
+        elif isinstance(rebuilt, Rebuilt):
+            _adopt(rebuilt, owner, result)
+        elif garbage.is_own(storage, stem):
+            result.actions.append(RepairAction(RepairStep.LEAVE, stem.name, rebuilt))
     names = {record.table_name for record in result.records} | known
     result.records = [_with_parent(record, names) for record in result.records]
+    _fail_vanished(storage, found, listing, result)
     return result
+
+
+def _adopt(rebuilt: Rebuilt, owner: str | None, result: _Rebuilding) -> None:
+    """Give a result that no row names a row of its own."""
+    record = rebuilt.record
+    if not rebuilt.is_owned:
+        if owner is None:
+            result.unowned.append(record.table_name)
+        record = dataclasses.replace(record, tenant_id=None if owner == GLOBAL else owner)
+    result.records.append(record)
+    result.actions.append(_adoption(rebuilt, owner))
+
+
+def _finish(record: ResultTableRecord, rebuilt: Rebuilt | str, result: _Rebuilding) -> None:
+    """Make a row ready that a lost version may have made so: its sidecar attests the data."""
+    if isinstance(rebuilt, str) or rebuilt.problem is not None:
+        return  # recovery judges it, as it does every build
+    said = {name: getattr(rebuilt.record, name) for name in _ATTESTED}
+    completed = max(str(rebuilt.record.completed_at), record.created_at)
+    ready = dataclasses.replace(record, **said, completed_at=completed, lease=None)
+    result.records.append(ready)
+    reason = "its sidecar attests the data, and a lost version may have made it ready"
+    result.actions.append(RepairAction(RepairStep.ADOPT, record.table_name, reason))
+
+
+def _fail_vanished(
+    storage: Storage, found: Salvage, listing: garbage.Listing, result: _Rebuilding
+) -> None:
+    """Fail the ready rows that a lost version may have deleted: nothing is left of them."""
+    there = {each.key for stem in listing.stems for each in stem.objects}
+    artifacts = Artifacts(storage)
+    reason = "neither its data nor its sidecar is left: it was deleted, or lost"
+    for record in found.attested():
+        sidecar = naming.sibling(record.parquet_path, naming.SIDECAR_SUFFIX)
+        paths = {record.parquet_path, sidecar}
+        if paths & there or any(_is_there(artifacts, path) for path in paths):
+            continue
+        failed = dataclasses.replace(
+            record,
+            status=ResultTableStatus.FAILED,
+            row_count=0,
+            completed_at=format_timestamp(CLOCK.now()),
+            properties={**(record.properties or {}), "error": f"{OPERATION}: {reason}"},
+        )
+        result.records.append(failed)
+        result.actions.append(RepairAction(RepairStep.QUARANTINE, record.table_name, reason))
+
+
+def _is_there(artifacts: Artifacts, path: str) -> bool:
+    storage, key = artifacts.locate(path)
+    return storage.size(key) is not None
 
 
 def _with_parent(record: ResultTableRecord, names: Collection[str]) -> ResultTableRecord:

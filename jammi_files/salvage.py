@@ -19,8 +19,9 @@ from jammi_files.errors import FormatError, UnsupportedVersionError
 from jammi_files.log import key_of
 from jammi_files.manifest import Header, SegmentInfo
 from jammi_files.retention import Retention
-from jammi_files.rows import STORED, with_dictionaries
+from jammi_files.rows import STORED, rows_of, with_dictionaries
 from jammi_files.runs import Runs
+from jammi_files.schema import ResultTableRecord, ResultTableStatus
 from jammi_files.segment import Segment
 from jammi_files.snapshot import Snapshot, empty_snapshot
 from jammi_files.storage import Storage
@@ -58,6 +59,20 @@ class Salvage:
         """Return the results of which something is known, deleted ones included."""
         paths = [path for path in self.rows.column("parquet_path").to_pylist() if path]
         return {*map(garbage.stem_of, paths), *self.rows.column("table_name").to_pylist()}
+
+    def building(self) -> dict[str, ResultTableRecord]:
+        """Return the rows of builds in the root itself, by the stem of their objects."""
+        records = self._records(pc.field("status") == ResultTableStatus.BUILDING.value)
+        own = (record for record in records if "/" not in record.parquet_path)
+        return {garbage.stem_of(record.parquet_path): record for record in own}
+
+    def attested(self) -> list[ResultTableRecord]:
+        """Return the ready rows whose results have a sidecar."""
+        is_ready = pc.field("status") == ResultTableStatus.READY.value
+        return self._records(is_ready & pc.field("definition_hash").is_valid())
+
+    def _records(self, wanted: pc.Expression) -> list[ResultTableRecord]:
+        return [row.record for row in rows_of(self.rows.filter(~pc.field("deleted") & wanted))]
 
 
 def salvage(storage: Storage) -> Salvage:

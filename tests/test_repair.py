@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from support.faults import CountingStorage, Crash, CrashingStorage, When
@@ -407,8 +408,9 @@ def test_damaged_newest_version(storage, store):
         repair(storage, dry_run=False)
     plan = repair(storage)
     assert contents(storage) == before
-    (action,) = plan.actions
+    action, adoption = plan.actions
     assert (action.step, action.subject) == (RepairStep.FALL_BACK, key_of(newest))
+    assert (adoption.step, adoption.subject) == (RepairStep.ADOPT, lost)
     assert action.loses == f"what only {key_of(newest)} held"
     assert f"goes back to version {newest - 1}" in action.reason
     report = repair(storage, dry_run=False, accept_loss=True)
@@ -416,8 +418,7 @@ def test_damaged_newest_version(storage, store):
     found = opened(storage)
     assert [info.operation for info in found.catalog.history()][-2:] == ["create", "repair"]
     assert found.catalog.get_result_table(kept).is_ready
-    # The lost version had made it ready: its row is building again, and recover makes it ready.
-    assert found.catalog.get_result_table(lost).status == "building"
+    assert found.catalog.get_result_table(lost).is_ready
     assert [finding.subject for finding in errors(storage)] == [key_of(newest)]
     found.catalog.create_result_table(**row("later"))
     found.catalog.vacuum(0, dry_run=False)
@@ -426,7 +427,7 @@ def test_damaged_newest_version(storage, store):
 
 @pytest.mark.usefixtures("small_runs")
 def test_fall_back_loses_only_the_newest(storage, store, monkeypatch):
-    """Rows keep their versions, tags and tenants; a dead build of the lost version is recovered."""
+    """Rows keep their versions, tags and tenants; builds that are dead are ended as ever."""
     catalog = store.pinned_to_tenant(ACME).catalog
     for number in range(13):
         catalog.create_result_table(**row(f"t{number}"))
@@ -443,10 +444,12 @@ def test_fall_back_loses_only_the_newest(storage, store, monkeypatch):
     assert found.catalog.snapshot(tag="a").scan().num_rows == 5
     assert found.catalog.get_result_table("t3") is None
     assert found.catalog.get_result_table(name).is_ready
-    assert ("recover", name) in steps(report)
-    fallen = found.catalog.snapshot(version + 1).scan()
-    assert fallen.sort_by("table_name") == expected.sort_by("table_name")
-    assert found.catalog.changes(since=version - 1).num_rows == 13  # all that died, and no more
+    assert ("adopt", name) in steps(report)
+    assert ("recover", "t0") in steps(report)
+    others = pc.field("table_name") != name
+    fallen = found.catalog.snapshot(version + 1).scan().filter(others)
+    assert fallen.sort_by("table_name") == expected.filter(others).sort_by("table_name")
+    assert found.catalog.changes(since=version - 1).num_rows == 13  # all that died, and this one
 
 
 @pytest.mark.parametrize("missing", [True, False])
@@ -523,6 +526,44 @@ def test_a_lost_vacuum_stays_done(storage, store):
     assert errors(storage) == []
 
 
+def test_what_a_lost_version_made_ready(storage, store):
+    """A result whose sidecar attests its data is ready again, though its maker still lives."""
+    mine = store.pinned_to_tenant(ACME)
+    mine.catalog.create_result_table(**row("written"))
+    write(mine, "written")
+    how = {"source_id": "docs", "task": "ner", "model_id": "m"}
+    name = mine.get_or_build(DESCRIPTOR, ENV, [], lambda: DATA, **how).table_name
+    before = mine.catalog.get_result_table(name)
+    damage(storage, key_of(store.catalog.version))
+    repair(storage, dry_run=False, accept_loss=True)
+    found = ResultStore(Catalog(storage)).pinned_to_tenant(ACME)
+    anew = found.catalog.get_result_table(name)
+    assert known(anew) == known(before)
+    assert (anew.properties, anew.lease) == (before.properties, None)
+    assert found.verify_materialization(name).ok
+    assert found.catalog.get_result_table("written").status == "building"  # nothing attests it
+    made = found.get_or_build(DESCRIPTOR, ENV, [], lambda: pytest.fail("it is there"), **how)
+    assert made.table_name == name
+
+
+@pytest.mark.parametrize("left", [(), (".parquet",), (".materialization.json",)])
+def test_a_deleted_row_does_not_come_back_ready(left, storage, store):
+    """A ready row of which neither data nor sidecar is left is failed: there is nothing to read."""
+    name, other = build(store), build(store)
+    damage(storage, key_of(store.catalog.version))
+    for suffix in {".parquet", ".materialization.json"} - {*left}:
+        storage.delete(f"{name}{suffix}")
+    report = repair(storage, dry_run=False, accept_loss=True)
+    record = opened(storage).catalog.get_result_table(name)
+    assert (("quarantine", name) in steps(report)) is not bool(left)
+    assert record.status == ("ready" if left else "failed")
+    if not left:
+        assert (record.row_count, record.lease) == (0, None)
+        assert "was deleted, or lost" in record.properties["error"]
+        assert [finding.kind for finding in report.remaining] == [Kind.DAMAGED_MANIFEST]
+    assert opened(storage).catalog.get_result_table(other).is_ready
+
+
 @pytest.mark.parametrize("of_newest", [True, False])
 def test_another_versions_bytes(of_newest, storage, store):
     """A manifest that says that it is another version is not taken for the one in its place."""
@@ -536,7 +577,7 @@ def test_another_versions_bytes(of_newest, storage, store):
     assert f"goes back to version {base}" in report.actions[0].reason
     assert any("says that it is version 2" in action.reason for action in report.actions)
     found = opened(storage).catalog
-    assert {r.table_name for r in found.list_result_tables_by_status("ready")} >= {names[0]}
+    assert {r.table_name for r in found.list_result_tables_by_status("ready")} == {*names}
 
 
 def test_a_newer_library_is_no_damage(storage, store):

@@ -1454,6 +1454,20 @@ REPAIRS = (
         "header = dataclasses.replace(header)",
         "tests/test_repair.py::test_a_lost_vacuum_stays_done",
     ),
+    _mutant(
+        "repair: what a lost version made ready does not stay a build",
+        "repairs",
+        "    known, building = found.stems, found.building()\n",
+        "    known, building = found.stems, {}\n",
+        "tests/test_repair.py::test_what_a_lost_version_made_ready",
+    ),
+    _mutant(
+        "repair: a deleted row does not come back ready",
+        "repairs",
+        "    _fail_vanished(storage, found, listing, result)\n",
+        "",
+        "tests/test_repair.py::test_a_deleted_row_does_not_come_back_ready",
+    ),
 )
 
 MUTANTS = (
