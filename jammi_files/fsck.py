@@ -182,7 +182,7 @@ def _check_building(catalog: Catalog, record: ResultTableRecord) -> Iterator[Fin
     try:
         death = lease.find_build_death(catalog.storage, record)
     except FormatError as error:
-        key, repair = lease.key_of(record.table_name), "delete the object"
+        key, repair = lease.key_of(record.table_name), "run repair: it writes a new lease"
         yield Finding(Kind.DAMAGED_BUILD_STATE, key, str(error), Remedy.REPAIR, repair)
         return
     if death is not None:

@@ -75,6 +75,11 @@ def key_of(table_name: str) -> str:
     return f"{BUILDS}/{table_name}.json"
 
 
+def name_of(key: str) -> str:
+    """Return the table whose side object has that key."""
+    return key.removeprefix(f"{BUILDS}/").removesuffix(".json")
+
+
 def new_lease() -> Lease:
     """Return a lease of this process that runs `LEASE_SECONDS` from now."""
     pid = os.getpid()
@@ -150,6 +155,30 @@ def write_state(storage: Storage, record: ResultTableRecord, checkpoint: int | N
     state = BuildState(name, new_lease(), checkpoint)
     storage.replace(key_of(name), state.to_json_bytes())
     _written[_written_key(storage, name)] = _Written(record.created_at, checkpoint)
+
+
+def mend_state(storage: Storage, record: ResultTableRecord) -> bool:
+    """Replace a build's damaged side object by a lease of `LEASE_SECONDS`; False if it is sound.
+
+    What it said is lost, and who renews a lease may be on any machine: the build is neither ended
+    nor kept for ever. The lease is the row's; if its process on this host is gone it is nobody's,
+    as another one may have gone on with the build. An owner that lives renews it in either case.
+    """
+    try:
+        read_state(storage, record.table_name)
+    except FormatError:
+        pass
+    else:
+        return False
+    now = CLOCK.now()
+    nobody = Lease(owner="", host="", pid=0, process_start="", expires_at=0)
+    expires_at = now + int(LEASE_SECONDS * 1e9)
+    held = dataclasses.replace(record.lease or nobody, expires_at=expires_at)
+    if find_death(held, now, now) is not None:
+        held = dataclasses.replace(nobody, expires_at=expires_at)
+    state = BuildState(record.table_name, held)
+    storage.replace(key_of(record.table_name), state.to_json_bytes())
+    return True
 
 
 def delete_state(storage: Storage, table_name: str) -> None:

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import orjson
 
-from jammi_files import garbage, naming, parts, recovery, root_format
+from jammi_files import garbage, lease, naming, parts, recovery, root_format
 from jammi_files.artifacts import Artifacts
 from jammi_files.catalog import Catalog
 from jammi_files.draft import CatalogCodec, Draft
@@ -64,6 +64,7 @@ class RepairStep(StrEnum):
     ADOPT = "adopt"
     QUARANTINE = "quarantine"
     RECOVER = "recover"
+    RENEW = "renew"
     DELETE = "delete"
     LEAVE = "leave"
 
@@ -74,8 +75,9 @@ class RepairAction:
 
     `FORMAT` writes ``format.json`` anew. `FALL_BACK` makes a version of what can be read; ``loses``
     says what that gives up for good. `ADOPT` makes a row ready, `QUARANTINE` makes it failed and
-    keeps its data. `RECOVER` ends a dead build or sweeps what it left. `DELETE` removes a damaged
-    side object. `LEAVE` changes nothing.
+    keeps its data. `RENEW` replaces a damaged side object, so that the build has `LEASE_SECONDS` to
+    show that it lives. `RECOVER` ends a dead build or sweeps what it left. `LEAVE` changes nothing.
+    `DELETE` is not given any more: a live build lost its lease by it.
     """
 
     step: RepairStep
@@ -363,14 +365,19 @@ def _commit(storage: Storage, found: Salvage, records: Sequence[ResultTableRecor
 
 
 def _mend(catalog: Catalog, *, dry_run: bool) -> Iterator[RepairAction]:
-    """Remove damaged side objects and end dead builds: nothing is lost by it."""
+    """Renew leases that cannot be read and end dead builds: nothing is lost by it."""
+    renewed = set()
     for finding in fsck(catalog):
         if finding.kind is Kind.DAMAGED_BUILD_STATE:
-            if not dry_run:
-                catalog.storage.delete(finding.subject)
-            yield RepairAction(RepairStep.DELETE, finding.subject, finding.detail)
+            name = lease.name_of(finding.subject)
+            record = catalog.get_result_table(name)
+            if record is not None and (dry_run or lease.mend_state(catalog.storage, record)):
+                renewed.add(name)
+                yield RepairAction(RepairStep.RENEW, finding.subject, finding.detail)
     report = recovery.recover(catalog, dry_run=dry_run, reap=False, builds_only=True)
     for action in report.actions:
         skipped = action.action is recovery.RecoveryStep.SKIP
+        if skipped and action.table_name in renewed:
+            continue  # a plan still finds it damaged
         step = RepairStep.LEAVE if skipped else RepairStep.RECOVER
         yield RepairAction(step, action.table_name, f"{action.action}: {action.reason}")

@@ -645,12 +645,71 @@ def test_dead_builds_and_their_traces(storage, store, monkeypatch):
     plan = repair(storage)
     report = repair(storage, dry_run=False)
     assert {("recover", "dead"), ("recover", lease.key_of("over"))} <= {*steps(plan)}
-    assert {("delete", lease.key_of("odd")), ("recover", "odd")} <= {*steps(report)}
+    assert {("renew", lease.key_of("odd")), ("recover", "odd")} <= {*steps(report)}
     found = opened(storage).catalog
     assert found.get_result_table("dead").status == "failed"
     assert found.get_result_table(ready).is_ready
     assert [finding.kind for finding in report.remaining] == [Kind.READY_WITHOUT_SIDECAR]
     assert not report.ok
+
+
+def _on_another_machine(store, name, expires_at):
+    """Let a row be built on another machine; return the lease that it has."""
+    store.catalog.create_result_table(**row(name))
+    far = dataclasses.replace(
+        store.catalog.get_result_table(name).lease,
+        host="far",
+        owner="far",
+        expires_at=expires_at,
+    )
+
+    def change(draft):
+        draft.put(dataclasses.replace(draft.get(name).record, lease=far), "update")
+
+    store.catalog.log.commit(change)
+    return far
+
+
+def test_a_damaged_lease_ends_no_build(storage, store, monkeypatch):
+    """Whose lease cannot be read has as long as a new lease runs to show that the build lives."""
+    now = lease.CLOCK.now()
+    held = _on_another_machine(store, "x", now - 60 * 10**9)
+    state = lease.BuildState("x", dataclasses.replace(held, expires_at=now + 800 * 10**9), 5)
+    damaged = state.to_json_bytes()[:-9]
+    storage.replace(lease.key_of("x"), damaged)
+    plan = repair(storage)
+    assert storage.read(lease.key_of("x")) == damaged
+    report = repair(storage, dry_run=False)
+    assert steps(report) == steps(plan) == [("renew", lease.key_of("x"))]
+    assert report.ok
+    assert not repair(storage, dry_run=False).actions
+    assert opened(storage).catalog.get_result_table("x").status == "building"
+    renewed = lease.read_state(storage, "x").lease
+    assert renewed == dataclasses.replace(held, expires_at=renewed.expires_at)
+    monkeypatch.setattr(lease.CLOCK, "now", lambda: renewed.expires_at)
+    assert ("recover", "x") in steps(repair(storage, dry_run=False))
+
+
+def test_a_process_that_is_gone_may_have_passed_its_build_on(storage, store):
+    """A row's process that is gone says nothing of who wrote the side object that is damaged."""
+    store.catalog.create_result_table(**row("x"))
+    own = store.catalog.get_result_table("x").lease
+    gone = dataclasses.replace(own, process_start="another", expires_at=0)
+    record = dataclasses.replace(store.catalog.get_result_table("x"), lease=gone)
+    store.catalog.log.commit(lambda draft: draft.put(record, "update"))
+    storage.replace(lease.key_of("x"), b"{")
+    assert steps(repair(storage, dry_run=False)) == [("renew", lease.key_of("x"))]
+    assert lease.find_build_death(storage, record) is None
+
+
+def test_an_owner_that_renewed_meanwhile(storage, store):
+    """A side object that its owner has written anew since it was found damaged is left alone."""
+    store.catalog.create_result_table(**row("x"))
+    store.catalog.set_checkpoint("x", 7)
+    sound = storage.read(lease.key_of("x"))
+    record = store.catalog.get_result_table("x")
+    assert lease.mend_state(storage, record) is False
+    assert storage.read(lease.key_of("x")) == sound
 
 
 def test_progress_and_executor(storage, store):

@@ -1468,6 +1468,27 @@ REPAIRS = (
         "",
         "tests/test_repair.py::test_a_deleted_row_does_not_come_back_ready",
     ),
+    _mutant(
+        "repair: a lease that cannot be read is renewed",
+        "repairs",
+        "(dry_run or lease.mend_state(catalog.storage, record)):",
+        "(dry_run or catalog.storage.delete(finding.subject)):",
+        "tests/test_repair.py::test_a_damaged_lease_ends_no_build",
+    ),
+    _mutant(
+        "repair: a build that may have been passed on is nobody's",
+        "lease",
+        "    if find_death(held, now, now) is not None:\n",
+        "    if False:\n",
+        "tests/test_repair.py::test_a_process_that_is_gone_may_have_passed_its_build_on",
+    ),
+    _mutant(
+        "repair: a sound lease is left alone",
+        "lease",
+        "    else:\n        return False\n    now = CLOCK.now()\n",
+        "    now = CLOCK.now()\n",
+        "tests/test_repair.py::test_an_owner_that_renewed_meanwhile",
+    ),
 )
 
 MUTANTS = (
