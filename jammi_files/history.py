@@ -13,6 +13,7 @@ from jammi_files.events import Event
 from jammi_files.log import Log, key_of
 from jammi_files.reads import admit_table, seen_row, vanished
 from jammi_files.rows import Row
+from jammi_files.schema import ResultTableStatus
 from jammi_files.scope import Scope
 from jammi_files.snapshot import Snapshot
 from jammi_files.timestamps import format_timestamp
@@ -93,11 +94,11 @@ def _operation(
     operation = snapshot.header.operation
     if "+" not in operation or _sees_all(snapshot, scope):
         return operation
-    done: set[str] = set()
+    told, done = operation.split("+"), set[str]()
     for name in names:
         old = None if before is None else seen_row(before, name, scope)
-        done |= _steps(old, seen_row(snapshot, name, scope))
-    return "+".join(each for each in operation.split("+") if each in done) or "update"
+        done |= _steps(old, seen_row(snapshot, name, scope), told)
+    return "+".join(each for each in told if each in done) or "update"
 
 
 def _sees_all(snapshot: Snapshot, scope: Scope) -> bool:
@@ -109,12 +110,19 @@ def _sees_all(snapshot: Snapshot, scope: Scope) -> bool:
     return True
 
 
-def _steps(old: Row | None, new: Row | None) -> set[str]:
-    """Return the operations by which a row may have become another one in a single commit."""
+def _steps(old: Row | None, new: Row | None, told: Collection[str]) -> set[str]:
+    """Return those operations of a commit by which a row became another one.
+
+    A new row was created or imported. Where the commit did both, one that is still being built was
+    created; any other one was imported, as nearly all of them are, and that alone is said.
+    """
     if new is None:
         return {"delete"}
-    status = new.record.status.value
+    status = new.record.status
     if old is not None and old.record.created_at == new.record.created_at:
-        return {"update"} if old.record.status == status else {status}
+        return {"update"} if old.record.status == status else {status.value}
     replaced = set() if old is None else {"delete"}
-    return {"create", "import", status, *replaced}
+    is_building = status is ResultTableStatus.BUILDING
+    if "import" in told and not (is_building and "create" in told):
+        return {"import", *replaced}
+    return {"create", status.value, *replaced}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import itertools
 import pickle
@@ -328,6 +329,33 @@ def test_history_hides_strangers(catalog):
     assert [commit.tables for commit in catalog.history()] == [("t",)]
     assert [len(commit.tables) for commit in catalog.as_admin().history()] == [1, 2]
     assert catalog.history(limit=1) == catalog.history()
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_history_of_a_shared_commit(catalog, order):
+    """Of a commit that several tenants share each is told what was done to its own rows."""
+    acme, beta = map(catalog.pinned_to_tenant, (ACME, BETA))
+    create(beta, "known")
+    known = beta.promote_result_table_with_manifest("known", 1, "h", [])
+    building = create(beta, "building")
+    imported = dataclasses.replace(known, table_name="imported")
+
+    def commit(*changes):
+        with acme.as_admin().transaction() as tx:
+            for change in changes[::order]:
+                change(tx)
+        return [each.history()[-1].operation for each in (acme, beta)]
+
+    def adopt(record, tenant, name):
+        record = dataclasses.replace(record, table_name=name, tenant_id=tenant)
+        return lambda tx: tx.adopt_result_tables([record])
+
+    made = lambda name: lambda tx: create(tx, name)  # noqa: E731
+    assert commit(made("a"), adopt(imported, BETA, "b")) == ["create", "import"]
+    mixed = commit(adopt(imported, ACME, "c"), adopt(building, BETA, "d"), made("e"))
+    assert mixed == ["+".join(["import", "create"][::order]), "create"]
+    ends = lambda tx: tx.update_result_table_status("a", "failed", 0)  # noqa: E731
+    assert commit(ends, adopt(building, BETA, "f")) == ["failed", "import"]
 
 
 def test_merges_are_housekeeping(catalog, monkeypatch):

@@ -552,6 +552,13 @@ TENANTS = (
         f"{_WORLDS} -k reads",
     ),
     _mutant(
+        "tenants: history tells no import where a row was created",
+        "history",
+        'if "import" in told and not (is_building and "create" in told):',
+        'if "import" in told:',
+        "tests/test_catalog.py -k shared_commit",
+    ),
+    _mutant(
         "tenants: fsck asks only for parents that are seen",
         "fsck",
         "if parent is not None and snapshot.get_result_table(parent) is None:",
