@@ -17,18 +17,16 @@ import contextlib
 import dataclasses
 import os
 import re
-import shutil
-import sqlite3
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from importlib import resources
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from jammi_files.errors import FormatError, InvalidInputError, StorageError
+from jammi_files.errors import FormatError, InvalidInputError
+from jammi_files.jammi_rows import is_file, read_rows, written_rows
 from jammi_files.materialization import MaterializationManifest
 from jammi_files.naming import DATA_SUFFIX, INDEX_SUFFIX, SIDECAR_SUFFIX, sibling
 from jammi_files.schema import (
+    RECORD_FIELDS,
     InputAnchor,
     ModelTask,
     ResultTableKind,
@@ -52,16 +50,11 @@ UNREADABLE = frozenset("%#?")
 
 _SECOND = 1_000_000_000
 _INT32_MAX = 2**31 - 1
-_COPY_ATTEMPTS = 5
-_JOURNALS = ("-wal", "-journal")
 _NAME_STAMP = re.compile(r"__(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)(\d{9})_[0-9a-f]{8}", re.ASCII)
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _REMOTE = frozenset({"memory", "s3", "gs", "gcs", "azure", "abfs", "abfss", "r2"})
-
-
-_LONGEST_VALUE = 16 * 2**20
-_MOST_TEXT = 512 * 2**20
-"""Bytes in one value and in all rows, above which a catalog.db is refused."""
+_COLUMNS = frozenset({*RECORD_FIELDS, "input_anchors_json"})
+"""What is read of a row, as far as the table has it."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -94,10 +87,10 @@ def read_jammi_catalog(directory: str | os.PathLike[str]) -> list[JammiResult]:
         StorageError: the catalog.db kept changing while it was read, or cannot be read.
     """
     home = Path(os.path.abspath(directory))  # noqa: PTH100 - resolve() would follow links
-    if not _is_file(home / CATALOG):
+    if not is_file(home / CATALOG):
         msg = f"'{home}' holds no {CATALOG}; expected the artifact directory of jammi-db"
         raise InvalidInputError(msg)
-    results = [_to_result(row, home) for row in _read_rows(home)]
+    results = [_to_result(row, home) for row in read_rows(home / CATALOG, _COLUMNS)]
     return sorted(results, key=_age)
 
 
@@ -111,15 +104,8 @@ def written_catalog(records: Iterable[ResultTableRecord], data: Path) -> Iterato
     Raises:
         StorageError: the temporary directory has no room for it.
     """
-    with tempfile.TemporaryDirectory(prefix="jammi-files-") as scratch:
-        path = Path(scratch) / CATALOG
-        try:
-            _fill(path, [_to_row(record, data) for record in records])
-        except sqlite3.Error as error:
-            msg = f"cannot write '{path}': {error}"
-            raise StorageError(msg) from error
-        with path.open("rb") as file:
-            yield file
+    with written_rows([_to_row(record, data) for record in records]) as file:
+        yield file
 
 
 def find_misfit(record: ResultTableRecord) -> str | None:
@@ -131,77 +117,6 @@ def find_misfit(record: ResultTableRecord) -> str | None:
                 f"{column} is {value}; jammi-db 0.32 cannot open a catalog with over {_INT32_MAX}"
             )
     return None
-
-
-def _read_rows(home: Path) -> list[dict[str, Any]]:
-    """Return the rows of ``result_tables``, which must be a plain table of bounded size.
-
-    A view or a generated column would be a program of whoever made the file, with as many rows and
-    bytes as it likes.
-    """
-    with _copied(home) as connection:
-        connection.row_factory = sqlite3.Row
-        connection.text_factory = _decode
-        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LONGEST_VALUE)
-        try:
-            _require_plain_table(connection)
-            return _bounded(dict(row) for row in connection.execute("SELECT * FROM result_tables"))
-        except (sqlite3.Error, UnicodeError) as error:
-            msg = f"'{home / CATALOG}' cannot be read as a jammi-db catalog: {error}"
-            raise FormatError(msg) from error
-
-
-def _require_plain_table(connection: sqlite3.Connection) -> None:
-    query = "SELECT type FROM sqlite_master WHERE name = 'result_tables' AND rootpage > 0"
-    if [row["type"] for row in connection.execute(query)] != ["table"]:
-        raise sqlite3.DatabaseError("it has no table 'result_tables'")
-    columns = list(connection.execute("PRAGMA table_xinfo(result_tables)"))
-    computed = [column["name"] for column in columns if column["hidden"]]
-    if computed:
-        raise sqlite3.DatabaseError(f"columns are computed: {', '.join(computed)}")
-
-
-def _bounded(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    found, size = [], 0
-    for row in rows:
-        size += sum(len(value) for value in row.values() if isinstance(value, str | bytes))
-        if size > _MOST_TEXT:
-            raise sqlite3.DatabaseError(f"its rows hold over {_MOST_TEXT} bytes")
-        found.append(row)
-    return found
-
-
-@contextlib.contextmanager
-def _copied(home: Path) -> Iterator[sqlite3.Connection]:
-    """Open a private copy: reading a WAL database in place would write its ``-shm`` there."""
-    with tempfile.TemporaryDirectory(prefix="jammi-files-") as scratch:
-        try:
-            _copy_unchanged(home, Path(scratch))
-        except OSError as error:
-            msg = f"cannot read '{home / CATALOG}': {error}"
-            raise StorageError(msg) from error
-        with contextlib.closing(sqlite3.connect(Path(scratch) / CATALOG)) as connection:
-            yield connection
-
-
-def _copy_unchanged(home: Path, scratch: Path) -> None:
-    for _ in range(_COPY_ATTEMPTS):
-        before = _signature(home)
-        with contextlib.suppress(FileNotFoundError):  # a journal that its writer has just removed
-            for name in before:
-                shutil.copyfile(home / name, scratch / name)
-            if before == _signature(home):
-                return
-        for name in before:
-            (scratch / name).unlink(missing_ok=True)
-    msg = "it is being written; close the jammi-db engine that holds it"
-    raise OSError(msg)
-
-
-def _signature(home: Path) -> dict[str, tuple[int, int]]:
-    names = [CATALOG, *(CATALOG + suffix for suffix in _JOURNALS)]
-    stats = {name: (home / name).stat() for name in names if _is_file(home / name)}
-    return {name: (stat.st_size, stat.st_mtime_ns) for name, stat in stats.items()}
 
 
 def _to_result(row: Mapping[str, Any], home: Path) -> JammiResult:
@@ -292,7 +207,7 @@ def _find_parquet(recorded: str, home: Path) -> Path | None:
     local = Path(recorded.removeprefix("file://"))
     if local.is_absolute():
         places.insert(0, local)
-    return next((place for place in places if _is_file(place)), None)
+    return next((place for place in places if is_file(place)), None)
 
 
 def _refine(created: int, name: str) -> int:
@@ -342,29 +257,6 @@ def _optional_count(row: Mapping[str, Any], column: str) -> int | None:
 
 def _age(result: JammiResult) -> tuple[str, str]:
     return result.record.created_at if result.record else "", result.table_name
-
-
-def _decode(text: bytes) -> str:
-    """Keep bytes that are no UTF-8: they make their own row unreadable, not the whole query."""
-    return text.decode(errors="surrogateescape")
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:  # a name too long for this system, a directory that may not be searched
-        return False
-
-
-def _fill(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    schema = resources.files("jammi_files").joinpath("jammi_db_schema.sql").read_text("utf-8")
-    with contextlib.closing(sqlite3.connect(path)) as connection:
-        connection.executescript(schema)
-        for row in rows:
-            columns, marks = ", ".join(row), ", ".join("?" * len(row))
-            insert = f"INSERT INTO result_tables ({columns}) VALUES ({marks})"  # noqa: S608 - our own column names
-            connection.execute(insert, tuple(row.values()))
-        connection.commit()
 
 
 def _to_row(record: ResultTableRecord, data: Path) -> dict[str, Any]:

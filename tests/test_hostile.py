@@ -239,19 +239,41 @@ def test_catalog_of_another_shape(store, tmp_path):
 
 
 def test_catalog_with_a_column_that_is_no_text(store, tmp_path):
-    """A name of a column that is no UTF-8 makes the file unreadable, not the program fail."""
+    """A column whose name is no UTF-8 is none that is read; the program does not fail."""
     with contextlib.closing(sqlite3.connect(tmp_path / "catalog.db")) as db, db:
         db.execute("CREATE TABLE result_tables (table_name TEXT, column_xx TEXT)")
         db.execute("INSERT INTO result_tables VALUES ('t', 'x')")
     path = tmp_path / "catalog.db"
     path.write_bytes(path.read_bytes().replace(b"column_xx", b"column_\x96\xff"))
-    with pytest.raises(FormatError, match="cannot be read as a jammi-db catalog"):
+    assert [each.table_name for each in import_jammi(tmp_path, store).skipped] == ["t"]
+
+
+@pytest.mark.parametrize("count", [101, 2000])
+def test_catalog_of_many_columns(store, tmp_path, count):
+    """A table far wider than the engine's is refused before a row of it is read."""
+    columns = ", ".join(f"c{number}" for number in range(count - 1))
+    with contextlib.closing(sqlite3.connect(tmp_path / "catalog.db")) as db, db:
+        db.execute(f"CREATE TABLE result_tables (table_name TEXT, {columns})")
+        db.execute("INSERT INTO result_tables (table_name) VALUES ('t')")
+    with pytest.raises(FormatError, match=f"{count} columns"):
         import_jammi(tmp_path, store)
+
+
+def test_catalog_with_columns_of_its_own(store, tmp_path):
+    """Columns that no result has are not read, and a table without any that it has is none."""
+    with contextlib.closing(sqlite3.connect(tmp_path / "catalog.db")) as db, db:
+        db.execute("CREATE TABLE result_tables (mine TEXT)")
+        db.execute("INSERT INTO result_tables VALUES (zeroblob(20000000))")
+    with pytest.raises(FormatError, match="no column of a result"):
+        import_jammi(tmp_path, store)
+    with contextlib.closing(sqlite3.connect(tmp_path / "catalog.db")) as db, db:
+        db.execute("ALTER TABLE result_tables ADD COLUMN table_name TEXT DEFAULT 't'")
+    assert [each.table_name for each in import_jammi(tmp_path, store).skipped] == ["t"]
 
 
 def test_catalog_of_too_much_text(store, tmp_path, monkeypatch):
     """Rows are counted as they are read."""
-    monkeypatch.setattr("jammi_files.jammi_db._MOST_TEXT", 1000)
+    monkeypatch.setattr("jammi_files.jammi_rows._MOST_TEXT", 1000)
     with contextlib.closing(sqlite3.connect(tmp_path / "catalog.db")) as db, db:
         db.execute("CREATE TABLE result_tables (table_name TEXT)")
         db.executemany("INSERT INTO result_tables VALUES (?)", [("x" * 400,)] * 3)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from jammi_files import jammi_db
+from jammi_files import jammi_rows
 from jammi_files.errors import FormatError, InvalidInputError, StorageError
 from jammi_files.jammi_db import find_misfit, read_jammi_catalog, written_catalog
 from jammi_files.schema import ModelTask, ResultTableKind, ResultTableRecord, ResultTableStatus
@@ -328,7 +328,7 @@ def test_being_written(engine_dir, monkeypatch):
         stat = source.stat()
         os.utime(source, ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))
 
-    monkeypatch.setattr(jammi_db.shutil, "copyfile", copy_while_written)
+    monkeypatch.setattr(jammi_rows.shutil, "copyfile", copy_while_written)
     with pytest.raises(StorageError, match="it is being written"):
         read_jammi_catalog(engine_dir)
 
@@ -342,7 +342,7 @@ def test_journal_vanishes(engine_dir, monkeypatch):
         log.unlink(missing_ok=True)
         target.write_bytes(source.read_bytes())
 
-    monkeypatch.setattr(jammi_db.shutil, "copyfile", copy_and_close)
+    monkeypatch.setattr(jammi_rows.shutil, "copyfile", copy_and_close)
     assert len(read_jammi_catalog(engine_dir)) == COUNT
 
 
@@ -415,8 +415,21 @@ def test_no_room(monkeypatch, tmp_path):
     def refuse(*_):
         raise sqlite3.OperationalError("database or disk is full")
 
-    monkeypatch.setattr(jammi_db.sqlite3, "connect", refuse)
+    monkeypatch.setattr(jammi_rows.sqlite3, "connect", refuse)
     with pytest.raises(StorageError, match="disk is full"), written_catalog([], tmp_path):
+        pass
+
+
+def test_no_temporary_directory(engine_dir, monkeypatch, tmp_path):
+    """Where no temporary directory can be made, reading and writing say so and what to set."""
+
+    def refuse(*_, **__):
+        raise FileNotFoundError(2, "No usable temporary directory found in ['/tmp']")
+
+    monkeypatch.setattr(jammi_rows.tempfile, "TemporaryDirectory", refuse)
+    with pytest.raises(StorageError, match=r"temporary directory cannot be made.*TMPDIR"):
+        read_jammi_catalog(engine_dir)
+    with pytest.raises(StorageError, match="TMPDIR"), written_catalog([], tmp_path):
         pass
 
 

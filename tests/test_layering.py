@@ -36,7 +36,7 @@ LAYERS = [
     ("serving", "pages"),
     ("__init__",),
     ("copy_root", "copy_plan", "copy_versions", "copy_objects"),
-    ("repairs", "interop", "fsck", "jammi_db", "offline"),
+    ("repairs", "interop", "fsck", "jammi_db", "jammi_rows", "offline"),
     ("store", "recompute", "recompute_job", "reuse", "answers"),
     (
         "sql",
@@ -186,7 +186,7 @@ def test_third_party(module):
     [
         ("fsspec", {"dialects", "local", "memory"}),
         ("filelock", {"local", "memory"}),
-        ("sqlite3", {"jammi_db", "interop"}),
+        ("sqlite3", {"jammi_rows", "interop"}),
         ("rich", {"terminal"}),
         ("shtab", {"cli_completion"}),
         ("argparse", {name for name in TREES if name.startswith("cli")}),

@@ -1100,10 +1100,17 @@ HOSTILE = (
     ),
     _mutant(
         "hostile: a catalog.db holds a table and no program",
-        "jammi_db",
+        "jammi_rows",
         "    if computed:\n",
         "    if False:\n",
         f"{_HOSTILE} -k is_a_program",
+    ),
+    _mutant(
+        "hostile: a catalog.db has only so many columns",
+        "jammi_rows",
+        "    if len(columns) > _MOST_COLUMNS:\n",
+        "    if False:\n",
+        f"{_HOSTILE} -k of_many_columns",
     ),
     _mutant(
         "hostile: values of JSON are counted before they are decoded",
