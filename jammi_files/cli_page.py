@@ -15,6 +15,9 @@ from jammi_files.cli_verifying import verify
 from jammi_files.errors import StorageError
 from jammi_files.serving import Server
 
+_LONGEST_BEGINNING = 200
+"""Bytes of a file's name that its temporary one repeats."""
+
 
 def run_report(args: argparse.Namespace) -> Answer:
     """Write one self-contained HTML file that shows every visible result."""
@@ -40,7 +43,8 @@ def _write(path: Path, data: bytes) -> None:
     if path.exists() and not path.is_file():  # /dev/stdout is written to, never replaced
         path.write_bytes(data)
         return
-    part = path.with_name(f"{path.name[:200]}.{uuid.uuid4().hex[:8]}.tmp")
+    begun = os.fsencode(path.name)[:_LONGEST_BEGINNING].decode(errors="ignore")
+    part = path.with_name(f"{begun}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         part.write_bytes(data)
         os.replace(part, path)  # noqa: PTH105 - says that it replaces

@@ -390,6 +390,15 @@ def test_report_that_cannot_be_written(store, tmp_path, capsys):
     assert beside == []
 
 
+def test_report_of_a_long_name(store, tmp_path):
+    """Whatever the file system takes as a name is taken: its temporary name is cut by bytes."""
+    build(store)
+    for name in ("日" * 83 + ".html", "a" * 250 + ".html", os.fsdecode(b"\xff.html")):
+        assert main(["report", "--out", str(tmp_path / name), "--root", str(store.root)]) == 0
+        assert (tmp_path / name).read_bytes().startswith(b"<!doctype html>")
+    assert list(tmp_path.glob("*.tmp")) == []
+
+
 def test_report_to_what_is_no_file_is_written_there(store, tmp_path):
     """A pipe or a device gets the page and stays what it is."""
     build(store)
