@@ -208,7 +208,8 @@ class Artifacts:
 
         Raises:
             StateError: the data object is gone.
-            FormatError: it is no Parquet file.
+            StorageError: it cannot be read.
+            FormatError: it is no Parquet file, or one that Arrow does not read.
         """
         storage, key = self.locate(record.parquet_path)
         path, filesystem = storage.arrow_path(key)
@@ -219,7 +220,11 @@ class Artifacts:
         except FileNotFoundError:
             msg = f"the data of '{record.table_name}' is gone from '{storage.url(key)}'"
             raise StateError(msg) from None
-        except pa.ArrowInvalid as error:
+        except (pa.ArrowException, OSError) as error:
+            if isinstance(error, StorageError):
+                raise
+            if getattr(error, "errno", None) is not None:  # else Arrow means the bytes
+                raise StorageError(f"could not read '{storage.url(key)}': {error}") from error
             raise FormatError(f"'{storage.url(key)}' is no Parquet file: {error}") from error
 
     def settle(self, record: ResultTableRecord) -> None:

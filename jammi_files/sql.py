@@ -73,7 +73,13 @@ def query(
                         raise
             known.add(name)
             _require_one_spelling(reads, statement, name)
-            connection.register(name, _find(reads, dataset, name))
+            found = _find(reads, dataset, name)
+            try:
+                connection.register(name, found)
+            except duckdb.Error as error:
+                raise InvalidInputError(
+                    f"DuckDB does not take '{name}': {error}; read it with open_table"
+                ) from error
 
 
 def _plain(parameters: Parameters) -> list[Any] | dict[str, Any]:

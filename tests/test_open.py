@@ -43,6 +43,31 @@ def again(root):
     return Catalog.open(root, durability="os")
 
 
+# --- bad data
+
+
+@pytest.mark.parametrize("keep", [0, 30, 400])
+def test_data_with_a_damaged_footer(store, root, keep):
+    """Data whose footer is cut off is a format error that names it."""
+    name = build(store)
+    path = root / f"{name}.parquet"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:keep])
+    with pytest.raises(FormatError, match=rf"{name}\.parquet' is no Parquet file"):
+        store.open_table(name)
+
+
+def test_data_with_a_damaged_schema(store, root):
+    """A schema in a footer that is none is one, too: Arrow raises an OSError without a number."""
+    name = build(store)
+    path = root / f"{name}.parquet"
+    whole = path.read_bytes()
+    at = whole.index(b"ARROW:schema") + 40
+    path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+    with pytest.raises(FormatError, match=rf"{name}\.parquet' is no Parquet file"):
+        store.open_table(name)
+
+
 # --- bad roots
 
 

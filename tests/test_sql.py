@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from decimal import Decimal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,6 +17,7 @@ from jammi_files.artifacts import Artifacts
 from jammi_files.errors import (
     FormatError,
     InvalidInputError,
+    JammiFilesError,
     MissingPackageError,
     StateError,
     StorageError,
@@ -223,6 +225,33 @@ def test_data_that_goes_while_it_is_read(store, root, monkeypatch):
     monkeypatch.setattr(Artifacts, "dataset", opened)
     with pytest.raises(StorageError, match="could not be read"):
         store.sql("SELECT sum(score) FROM n")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pa.table({"a": pa.array([1.0], pa.float16())}),
+        pa.table({"a": pa.array([[1.0]], pa.list_(pa.float16()))}),
+        pa.table({"a": pa.array([Decimal("1e50")], pa.decimal256(76, 0))}),
+        pa.table({}),
+    ],
+    ids=["float16", "list of float16", "decimal256", "no columns"],
+)
+def test_data_that_duckdb_does_not_take(store, data):
+    """A result of types that DuckDB lacks is named, with what reads it instead."""
+    publish(store, "n", data)
+    with pytest.raises(InvalidInputError, match=r"does not take 'n': .*; read it with open_table"):
+        store.sql("FROM n")
+    assert store.open_table("n").to_table() == data
+
+
+def test_a_directory_in_the_place_of_data(store, root):
+    """What stands where the data should be is a typed error whatever it is."""
+    publish(store, "n")
+    (root / "n.parquet").unlink()
+    (root / "n.parquet").mkdir()
+    with pytest.raises(JammiFilesError):
+        store.sql("FROM n")
 
 
 @pytest.fixture

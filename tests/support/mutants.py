@@ -1092,6 +1092,20 @@ QUERIES = (
 
 HOSTILE = (
     _mutant(
+        "open: what Arrow says of a damaged footer is typed",
+        "artifacts",
+        "        except (pa.ArrowException, OSError) as error:\n            if isinstance(",
+        "        except pa.ArrowInvalid as error:\n            if isinstance(",
+        "tests/test_open.py::test_data_with_a_damaged_schema",
+    ),
+    _mutant(
+        "sql: what DuckDB does not take is typed",
+        "sql",
+        "            except duckdb.Error as error:\n                raise InvalidInputError(",
+        "            except ZeroDivisionError as error:\n                raise InvalidInputError(",
+        "tests/test_sql.py::test_data_that_duckdb_does_not_take",
+    ),
+    _mutant(
         "hostile: nothing is written through a link out of the root",
         "local",
         "        if directory not in self._inside:\n",
