@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from jammi_files.errors import InvalidInputError, StorageError, TableNotFoundError
 from jammi_files.jammi_db import CATALOG as JAMMI_CATALOG
+from jammi_files.reads import CatalogSnapshot
 from jammi_files.schema import ResultTableRecord
 from jammi_files.store import ResultStore, connect
 from jammi_files.terminal import Block
@@ -69,8 +70,7 @@ def record_of(store: ResultStore, name: str) -> ResultTableRecord:
     record = snapshot.get_result_table(name)
     if record is not None:
         return record
-    begins = pc.starts_with(pc.field("table_name"), name)
-    found = snapshot.scan(begins, ["table_name"])["table_name"].to_pylist() if name else []
+    found = _beginning_with(snapshot, name)
     if len(found) > 1:
         some = ", ".join(f"'{each}'" for each in sorted(found)[:_NAMED])
         more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
@@ -79,6 +79,15 @@ def record_of(store: ResultStore, name: str) -> ResultTableRecord:
     if record is None:
         raise TableNotFoundError.named(name)
     return record
+
+
+def _beginning_with(snapshot: CatalogSnapshot, name: str) -> list[str]:
+    try:
+        name.encode()
+    except UnicodeEncodeError:  # an argument that is no UTF-8: no name begins so
+        return []
+    begins = pc.starts_with(pc.field("table_name"), name)
+    return snapshot.scan(begins, ["table_name"])["table_name"].to_pylist() if name else []
 
 
 def new_catalog(store: ResultStore, *, is_new: bool) -> list[Block]:

@@ -26,6 +26,9 @@ from jammi_files.terminal import Block
 _LOCATED = (AnchorKind.SOURCE_VERSION,)
 """The anchors that ``--current`` decides."""
 
+_MOST_ROWS = 2**31 - 1
+"""What Arrow takes for the head of a dataset."""
+
 
 def run_ls(args: argparse.Namespace) -> Answer:
     """List the visible results, oldest first unless another order is asked for."""
@@ -102,7 +105,8 @@ def _head(store: ResultStore, name: str, rows: int, columns: list[str] | None) -
         if unknown:
             known = ", ".join(dataset.schema.names)
             raise InvalidInputError(f"'{name}' has no column '{unknown[0]}', but {known}")
-        return dataset.head(rows, columns=columns, batch_readahead=0, fragment_readahead=0)
+        most = min(rows, _MOST_ROWS)
+        return dataset.head(most, columns=columns, batch_readahead=0, fragment_readahead=0)
     except JammiFilesError:
         raise
     except (pa.ArrowException, OSError) as error:

@@ -121,11 +121,10 @@ def _repair(args: argparse.Namespace) -> Answer:
 
 def run_vacuum(args: argparse.Namespace) -> Answer:
     """Retire old versions and delete what no kept one needs."""
-    older_than = int(args.older_than) if args.older_than.isdecimal() else args.older_than
     catalog = open_store(args, whole=True).catalog
     with terminal.progress("Removing", sys.stderr, "objects") as step:
         report = catalog.vacuum(
-            older_than, keep_last=args.keep_last, dry_run=args.dry_run, progress=step
+            args.older_than, keep_last=args.keep_last, dry_run=args.dry_run, progress=step
         )
     failed = any(action.error is not None for action in report.actions)
     return Answer(views.vacuum_document(report), views.vacuumed(report), 1 if failed else 0)

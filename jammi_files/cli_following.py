@@ -50,10 +50,8 @@ def run_diff(args: argparse.Namespace) -> Answer:
     return Answer(document, result_views.changes(document))
 
 
-def _at(catalog: Catalog, version: str) -> CatalogSnapshot:
-    if version.isascii() and version.isdecimal():
-        return catalog.snapshot(int(version))
-    return catalog.snapshot(tag=version)
+def _at(catalog: Catalog, version: int | str) -> CatalogSnapshot:
+    return catalog.snapshot(tag=version) if isinstance(version, str) else catalog.snapshot(version)
 
 
 def _row(snapshot: CatalogSnapshot, name: str) -> ResultTableRecord | None:

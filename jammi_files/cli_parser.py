@@ -205,8 +205,10 @@ def _add_history(commands: _Commands) -> None:
 
 def _add_diff(commands: _Commands) -> None:
     command = _add(commands, "diff", "show what differs between two versions")
-    command.add_argument("old", metavar="V1", help="a version or a tag")
-    command.add_argument("new", metavar="V2", nargs="?", help="the same (default: the newest)")
+    version = "a version or a tag"
+    command.add_argument("old", metavar="V1", type=_count_or_text, help=version)
+    newer = "the same (default: the newest)"
+    command.add_argument("new", metavar="V2", type=_count_or_text, nargs="?", help=newer)
 
 
 def _add_watch(commands: _Commands) -> None:
@@ -233,7 +235,7 @@ def _add_fsck(commands: _Commands) -> None:
 def _add_vacuum(commands: _Commands) -> None:
     command = _add(commands, "vacuum", "retire old versions, delete what nothing needs")
     age = "grace: seconds, or e.g. 12h, 7d, 2w (default: %(default)s)"
-    command.add_argument("--older-than", metavar="AGE", default="7d", help=age)
+    command.add_argument("--older-than", metavar="AGE", type=_count_or_text, default="7d", help=age)
     last = "keep the newest N versions, however old (default: %(default)s)"
     command.add_argument("--keep-last", metavar="N", type=int, default=1, help=last)
     dry = "only say what would be done (default)"
@@ -330,6 +332,10 @@ def _count(text: str) -> int:
     if text.isascii() and text.isdecimal() and len(text) < _DIGITS:
         return int(text)
     raise argparse.ArgumentTypeError(f"expected a count, not {text!r}")
+
+
+def _count_or_text(text: str) -> int | str:
+    return _count(text) if text.isascii() and text.isdecimal() else text
 
 
 def _seconds(text: str) -> float:

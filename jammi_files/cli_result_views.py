@@ -54,13 +54,13 @@ def plain_rows(table: pa.Table) -> list[dict[str, Any]]:
 
 
 def _values(name: str, column: pa.ChunkedArray) -> list[Any]:
-    if pa.types.is_duration(column.type):
-        column = column.cast(pa.int64())
-    elif pa.types.is_temporal(column.type):
-        column = column.cast(pa.string())  # Python's own instants know no nanoseconds
     try:
+        if pa.types.is_duration(column.type):
+            column = column.cast(pa.int64())
+        elif pa.types.is_temporal(column.type):
+            column = column.cast(pa.string())  # Python's own instants know no nanoseconds
         return [plain(value) for value in column.to_pylist()]
-    except ValueError as error:
+    except (ValueError, OverflowError, pa.ArrowException) as error:
         raise FormatError(f"column '{name}' has no JSON form: {error}") from error
 
 

@@ -88,7 +88,7 @@ def open_data_file(
         digest = _digest(file, lambda done: progress(done, 2 * size))
         with _reading(place, kind):
             schema, batches = _OPENERS[kind](file)
-        _require_storable(place, schema)
+            _require_storable(place, schema)
         tables = _tables(place, kind, batches, file, before)
         yield DataFile(kind, digest, size, schema, _told(tables, file, size, progress))
 

@@ -48,6 +48,7 @@ from jammi_files.schema import ResultTableRecord, ResultTableStatus, find_damage
 from jammi_files.scope import Scope
 from jammi_files.storage import Storage
 from jammi_files.store import ResultStore
+from jammi_files.validation import require_utf8
 
 _T = TypeVar("_T")
 
@@ -165,13 +166,14 @@ def export_jammi(
     Raises:
         AlreadyExistsError: the directory holds a catalog.db; nothing was changed.
         InvalidInputError: the directory's path holds ``%``, ``#`` or ``?``, where the engine's SQL
-            would silently find no rows.
+            would silently find no rows, or is no UTF-8, which no row can name.
         StorageError: the directory refused a write; the call may be repeated.
     """
     home = Path(directory).resolve()
     if UNREADABLE & set(str(home)):
         msg = f"jammi-db 0.32 finds no rows under '{home}'; choose a path without '%', '#' and '?'"
         raise InvalidInputError(msg)
+    require_utf8("the directory", str(home))
     if (home / CATALOG).exists():
         raise _taken(home)
     artifacts, target = Artifacts(store.storage), LocalStorage(home)

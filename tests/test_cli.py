@@ -53,6 +53,7 @@ READING = (
     ["report", "--out", "unused"],
     ["serve"],
 )
+NO_UTF8 = os.fsdecode(b"\xff")
 HOSTILE = "a\x1b[31mred\n\x9b2Jnext\u202elanes\x07"
 
 
@@ -724,6 +725,11 @@ def test_reading_commands_write_nothing(run, store, root):
         ["lineage", "x", "--format", "dot", "--json"],
         ["diff"],
         ["diff", "2", "1"],
+        ["diff", "9" * 5000],
+        ["diff", "0", "9" * 19],
+        ["vacuum", "--older-than", "9" * 5000],
+        ["vacuum", "--older-than", "9" * 5000 + "d"],
+        ["export", NO_UTF8],
         ["watch", "--since", "-1"],
         ["watch", "--interval", "0"],
         ["watch", "--interval", "nan"],
@@ -732,7 +738,7 @@ def test_reading_commands_write_nothing(run, store, root):
         ["serve", "--port", "http"],
         ["serve", "--port", "70000"],
     ],
-    ids=" ".join,
+    ids=lambda argv: repr(" ".join(argv))[:60],
 )
 def test_wrong_arguments_are_a_usage_error(argv, store, root, capsys, monkeypatch):
     """Whatever is wrong with the arguments is exit code 2 and one line."""
@@ -1095,6 +1101,65 @@ def test_root_whose_name_is_no_utf8(run, tmp_path):
     assert "r\\udcff" in run("show", name, at=root)[1]
     location = json.loads(run("show", name, "--json", at=root)[1])["location"]
     assert location == str(root / f"{name}.parquet")
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        *(["show"], ["open"], ["why"], ["lineage"], ["verify"]),
+        ["publish", "rows.csv", "--source", "s", "--derived-from"],
+    ],
+    ids=" ".join,
+)
+def test_name_that_is_no_utf8(run, store, argv):
+    """A name that UTF-8 cannot carry is that of no result."""
+    build(store)
+    code, out, err = run(*argv, NO_UTF8)
+    assert (code, out) == (3, "")
+    assert "'\\udcff' not found" in one_line(err)
+
+
+def test_export_to_a_path_that_is_no_utf8(run, store, tmp_path):
+    """No row could name the files: the path is refused before any is copied."""
+    build(store)
+    code, _, err = run("export", tmp_path / NO_UTF8)
+    assert (code, "UTF-8" in one_line(err)) == (2, True)
+    assert not (tmp_path / NO_UTF8).exists()
+
+
+def test_header_that_is_no_utf8(run, ask, store, tmp_path):
+    """A CSV whose columns have no names that can be read is refused, and nothing is built."""
+    build(store)
+    path = tmp_path / "rows.csv"
+    path.write_bytes(b"\xff\xfe,b\n1,2\n")
+    code, _, err = run("publish", path, "--source", "docs")
+    assert (code, "cannot be read as csv" in one_line(err)) == (3, True)
+    assert len(ask("ls")["tables"]) == 1
+
+
+def test_more_rows_than_any_result_has(ask, store):
+    """The largest count of rows shows them all."""
+    name = build(store)
+    assert len(ask("open", name, "--rows", "9" * 18)["rows"]) == 3
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.array([1], pa.timestamp("ns", "Europe/Nowhere")),
+        pa.array([[1]], pa.list_(pa.timestamp("us", "Europe/Nowhere"))),
+        pa.array([[2**62]], pa.list_(pa.timestamp("us"))),
+    ],
+    ids=["zone", "zone in a list", "year"],
+)
+def test_instant_that_has_no_text(run, ask, tmp_path, column):
+    """An instant that nothing here can word is one line that names its column."""
+    path = tmp_path / "rows.parquet"
+    pq.write_table(pa.table({"when": column, "n": [1]}), path)
+    name = ask("publish", path, "--source", "docs")["table"]["table_name"]
+    code, _, err = run("open", name)
+    assert (code, "column 'when' has no JSON form" in one_line(err)) == (3, True)
+    assert ask("open", name, "--columns", "n")["rows"] == [{"n": 1}]
 
 
 def test_every_status_can_be_listed(ask, store):
