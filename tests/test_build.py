@@ -7,9 +7,13 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from support.faults import HookedStorage
 from support.results import DATA, DESCRIPTOR, ENV, INPUTS, TABLE, build
 
-from jammi_files import InvalidInputError, Match, StateError, connect
+from jammi_files import InvalidInputError, Match, StateError, StorageError, connect, lease
+from jammi_files.catalog import Catalog
+from jammi_files.recovery import RecoveryStep
+from jammi_files.store import ResultStore
 
 CONTRACT = {"descriptor": DESCRIPTOR, "env": ENV, "inputs": INPUTS}
 
@@ -189,6 +193,30 @@ def test_failed_meanwhile(store):
     assert out.table_name in str(caught.value)
     assert store.catalog.get_result_table(out.table_name).properties["error"] == "recovery"
     assert [name for name in files(store) if name.endswith(".tmp")] == []
+
+
+def test_promoted_by_recovery_before_it_is_failed(store, monkeypatch):
+    """`B082`, `B259`: what recovery makes ready while a refused build gives up stays so."""
+    other, locks = connect(store.root, durability="os"), []
+
+    def hook(moment, kind, _):
+        if (moment, kind) != ("before", "lock"):
+            return
+        locks.append(kind)
+        if len(locks) == 2:  # the row is made with the first, and ready with the second
+            raise StorageError("refused")
+        if len(locks) == 3:
+            with monkeypatch.context() as patch:
+                patch.setattr(lease, "find_death", lambda *_: "it is taken for dead")
+                report = other.recover()
+            assert [action.action for action in report.actions] == [RecoveryStep.PROMOTE]
+
+    refused = ResultStore(Catalog(HookedStorage(store.storage, hook)))
+    with pytest.raises(StorageError, match="refused"), refused.build(*TABLE, **CONTRACT) as out:
+        out.write(DATA)
+    assert len(locks) >= 3
+    assert store.catalog.get_result_table(out.table_name).status == "ready"
+    assert store.verify_materialization(out.table_name) == Match()
 
 
 def test_deleted_meanwhile(store):

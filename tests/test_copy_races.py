@@ -18,7 +18,7 @@ from support.results import DATA, build, finalize, row, write
 from support.roots import LocalRoots, MemoryRoots, contents
 from support.threads import begin
 
-from jammi_files import copy_root, fsck, manifest
+from jammi_files import copy_root, fsck, manifest, root_format
 from jammi_files.catalog import Catalog
 from jammi_files.copy_objects import Pair
 from jammi_files.draft import SEGMENTS
@@ -98,11 +98,11 @@ def test_a_result_that_is_deleted_half_way(source, target):
     require_version(source, target, report)
 
 
-def make(store, scores):
-    store.catalog.create_result_table(**row("again"))
-    with store.open_writer("again", DATA.schema) as out:
+def make(store, scores, name="again"):
+    store.catalog.create_result_table(**row(name))
+    with store.open_writer(name, DATA.schema) as out:
         out.write(DATA.set_column(1, "score", pa.array(scores)))
-    finalize(store, "again")
+    finalize(store, name)
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
@@ -123,6 +123,29 @@ def test_a_name_that_is_used_again_meanwhile(moment, at, source, target):
     assert again.ok
     require_version(source, target, again)
     assert opened(target).verify_materialization("again") == Match()
+
+
+def test_a_copied_result_is_made_anew_before_the_rest_is_copied(source, target):
+    """What a name had when it was copied is not what it has when the copy is shown: the new is."""
+    store = opened(source)
+    for name in ("a", "b"):
+        make(store, [0.5, 0.25, 1.0], name)
+    begun = []
+
+    def hook(_moment, _kind, key):
+        name = key.partition(".")[0]
+        if name not in ("a", "b") or name in begun:
+            return
+        begun.append(name)
+        if len(begun) == 2:  # the first is copied, and the second about to be
+            for each in begun:
+                store.delete_table(each)
+            make(store, [0.25, 0.5, 1.0], begun[0])
+
+    report = copied(HookedStorage(source, hook), target)
+    assert report.ok
+    require_version(source, target, report)
+    assert [each["table_name"] for each in rows_of(target)] == begun[:1]
 
 
 def test_new_results_are_no_hindrance(source, target):
@@ -323,6 +346,14 @@ def test_an_unfinished_copy_is_nobodys_to_write(source, target):
     report = copied(source, HookedStorage(target, Once("writer", ".parquet", write_there)))
     assert len(refused) == 1
     require_version(source, target, report)
+
+
+def test_a_copy_claims_the_root_of_a_first_writer(target):
+    """A first writer whose root a copy has just claimed is refused, and commits nothing there."""
+    hook = Once("create", root_format.KEY, lambda: root_format.begin_copy(target, "c" * 32))
+    with pytest.raises(StateError, match="unfinished"):
+        Catalog(HookedStorage(target, hook)).create_result_table(**row("mine"))
+    assert set(contents(target)) <= {root_format.KEY, "_catalog/lock"}
 
 
 def test_another_catalog_is_begun_at_the_same_time(source, target):

@@ -199,6 +199,18 @@ def test_ready_without_sidecar(reap, store):
     assert not store.recover(reap=reap)
 
 
+@pytest.mark.parametrize("reap", [False, True])
+def test_ready_in_a_directory(reap, store):
+    """`B253`: a sidecar in a directory under the root is looked for there, and is no lost one."""
+    store.catalog.create_result_table(**row("deep", parquet_path="docs/2024/deep.parquet"))
+    write(store, "deep")
+    finalize(store, "deep")
+    before = contents(store.storage)
+    assert store.recover(reap=reap).actions == ()
+    assert contents(store.storage) == before
+    assert store.verify_materialization("deep").ok
+
+
 def test_ready_without_contract(store):
     """`B254`: a row that was made ready without a contract is left as it is."""
     store.catalog.create_result_table(**row("old"))
@@ -526,6 +538,26 @@ def test_a_build_that_goes_on_wins(store):
     assert _steps(report) == {name: RecoveryStep.SKIP}
     assert store.catalog.get_result_table(name) == moved[0]
     assert _files(store, name) == {".parquet"}
+
+
+def test_a_build_that_is_taken_over_is_not_promoted(store, monkeypatch, gone):
+    """`B258`, `B259`: a dead build that a retry has just taken over is the retry's to finish."""
+    with monkeypatch.context() as patch:
+        _lease_as(patch, pid=gone)
+        store.catalog.create_result_table(**row("x"))
+        write(store, "x")
+        _stop_before_commit(store, "x")
+    other, taken = Catalog(store.storage), []
+
+    def hook(moment, kind, _):
+        if (moment, kind) == ("before", "lock") and not taken:
+            taken.append(other.create_result_table(**row("x"), if_not_exists=True))
+
+    report = ResultStore(Catalog(HookedStorage(store.storage, hook))).recover()
+    assert _steps(report) == {"x": RecoveryStep.SKIP}
+    assert lease.is_mine(taken[0].lease)
+    assert store.catalog.get_result_table("x") == taken[0]
+    assert taken[0].status == "building"
 
 
 def test_a_build_that_begins_meanwhile_is_safe(store):

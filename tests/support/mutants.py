@@ -727,6 +727,19 @@ BUILDS = (
         "        if not lease.is_mine(record.lease):\n            raise StateError",
         "        if False:\n            raise StateError",
         "tests/test_removal.py::test_the_build_of_another_process_goes_on",
+        "publish: the row is failed before bytes go",
+        "funnel",
+        "        # Only a row that is still building: ",
+        "        self._artifacts.remove(self._building(table_name))\n"
+        "        # Only a row that is still building: ",
+        "tests/test_build.py::test_promoted_by_recovery_before_it_is_failed",
+    ),
+    _mutant(
+        "publish: what recovery made ready is not failed",
+        "funnel",
+        "self.catalog.fail_unchanged(self._building(table_name), text)",
+        "self.catalog.fail_result_table(self._building(table_name).table_name, text)",
+        "tests/test_build.py::test_promoted_by_recovery_before_it_is_failed",
     ),
     _mutant(
         "verify: the bytes are digested",
@@ -811,6 +824,20 @@ BUILDS = (
         "    if row is None or row.record != seen:\n",
         "    if row is None:\n",
         "tests/test_recovery.py::test_a_build_that_goes_on_wins",
+    ),
+    _mutant(
+        "recovery: a row that was taken over is not promoted",
+        "catalog",
+        "            rules.require_unchanged(draft, seen)\n            return rules.promote(\n",
+        "            return rules.promote(\n",
+        "tests/test_recovery.py::test_a_build_that_is_taken_over_is_not_promoted",
+    ),
+    _mutant(
+        "recovery: a sidecar may lie in a directory",
+        "recovery",
+        "    if not there and storage.size(key) is None:\n",
+        "    if not there:\n",
+        "tests/test_recovery.py::test_ready_in_a_directory",
     ),
     _mutant(
         "recovery: attested are these very bytes",
@@ -1412,6 +1439,20 @@ COPIES = (
         "first = max(1, min(kept)) if",
         "first = min(kept) if",
         "tests/test_copy.py::test_a_tag_of_the_empty_catalog",
+    ),
+    _mutant(
+        "copies: what was copied is what the row still says",
+        "copy_plan",
+        "            if self.done.get(data) == stamp:\n",
+        "            if data in self.done:\n",
+        "tests/test_copy_races.py::test_a_copied_result_is_made_anew_before_the_rest_is_copied",
+    ),
+    _mutant(
+        "copies: nobody commits to an unfinished one",
+        "root_format",
+        "        return ensure(storage)  # another process was first\n",
+        "        return created\n",
+        "tests/test_copy_races.py::test_a_copy_claims_the_root_of_a_first_writer",
     ),
 )
 
