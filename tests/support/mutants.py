@@ -737,8 +737,8 @@ BUILDS = (
     _mutant(
         "publish: what recovery made ready is not failed",
         "funnel",
-        "self.catalog.fail_unchanged(self._building(table_name), text)",
-        "self.catalog.fail_result_table(self._building(table_name).table_name, text)",
+        "self.catalog.fail_unchanged(record, text)",
+        "self.catalog.fail_result_table(record.table_name, text)",
         "tests/test_build.py::test_promoted_by_recovery_before_it_is_failed",
     ),
     _mutant(
