@@ -13,7 +13,7 @@ from jammi_files.artifacts import Artifacts
 from jammi_files.errors import AlreadyExistsError, FormatError, InvalidInputError, StateError
 from jammi_files.materialization import MaterializationManifest, Verdict
 from jammi_files.schema import ResultTableRecord
-from jammi_files.signing import covered
+from jammi_files.signing import covered, find_flaw, opened
 from jammi_files.timestamps import parse_timestamp
 
 
@@ -78,10 +78,14 @@ def _put_signature(
 
 
 def _covered_before(artifacts: Artifacts, record: ResultTableRecord) -> MaterializationManifest:
+    data = artifacts.read_signature(record) or b""
     try:
-        return covered(artifacts.read_signature(record) or b"")
+        earlier = covered(data)
     except FormatError as error:
         raise _taken(artifacts, record, naming.SIGNATURE_SUFFIX) from error
+    if find_flaw(record.table_name, earlier, opened(data)[0]):  # of another table with this data
+        raise _taken(artifacts, record, naming.SIGNATURE_SUFFIX)
+    return earlier
 
 
 def _put_sidecar(

@@ -7,7 +7,6 @@ no lock is held; with nobody to tell, a commit costs two comparisons more.
 from __future__ import annotations
 
 import contextlib
-import contextvars
 import dataclasses
 import logging
 import time
@@ -21,7 +20,7 @@ from jammi_files.events import Event
 from jammi_files.log import Log
 from jammi_files.reads import admit_table
 from jammi_files.schema import ResultTableRecord, ResultTableStatus
-from jammi_files.scope import Scope
+from jammi_files.scope import Scope, hearer
 from jammi_files.snapshot import Snapshot
 
 
@@ -255,7 +254,7 @@ class _Told:
         """Give the attributes of its span, if there is one."""
         if not tracing.is_used():
             return
-        scope = _HEARD_BY.get() or self.scope
+        scope = hearer(self.scope)
         operation, rows = self._summary(scope)
         if operation:
             span.set(
@@ -268,7 +267,7 @@ class _Told:
 
     def log(self) -> None:
         """Tell the logger."""
-        scope, version = _HEARD_BY.get() or self.scope, self.change.version
+        scope, version = hearer(self.scope), self.change.version
         operation, rows = self._summary(scope) if events.is_heard(logging.DEBUG) else ("", 0)
         if operation:
             name = self._only_name(scope)
@@ -357,23 +356,6 @@ class _Told:
             table_name=record.table_name,
             **fields,
         )
-
-
-@contextlib.contextmanager
-def heard_by(scope: Scope) -> Iterator[None]:
-    """Let spans and the logger tell of the block's commits only what ``scope`` sees.
-
-    For recovery, which ends the builds of all tenants, whoever asks for it. Hooks are told by
-    their own scope.
-    """
-    token = _HEARD_BY.set(scope)
-    try:
-        yield
-    finally:
-        _HEARD_BY.reset(token)
-
-
-_HEARD_BY: contextvars.ContextVar[Scope | None] = contextvars.ContextVar("heard_by", default=None)
 
 
 def _call(hook: Callable[[Any], object], event: CommitEvent | ReadyEvent | FailedEvent) -> None:

@@ -218,12 +218,14 @@ def _require_sound(result: JammiResult) -> ResultTableRecord:
 
 
 def _is_present(record: ResultTableRecord, known: CatalogSnapshot) -> bool:
-    found = known.get_result_table(record.table_name)
-    if found is None:
-        return False
-    if _identity(found) != _identity(record):
+    try:
+        found = known.get_result_table(record.table_name)
+        is_other = found is not None and _identity(found) != _identity(record)
+    except FormatError:  # that its row is damaged is for its owner to know
+        is_other = True
+    if is_other:
         raise _Skip("another table of this name is in the catalog")
-    return True
+    return found is not None
 
 
 def _identity(record: ResultTableRecord) -> tuple[object, ...]:

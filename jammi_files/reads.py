@@ -28,7 +28,7 @@ from jammi_files.schema import (
     find_damage,
     require_sound,
 )
-from jammi_files.scope import Scope
+from jammi_files.scope import Scope, hearer
 from jammi_files.snapshot import Snapshot
 from jammi_files.timestamps import format_timestamp, parse_instant
 from jammi_files.validation import require_count, require_strings, require_text
@@ -274,7 +274,7 @@ def _is_admitted(row: Row, scope: Scope) -> bool:
     if not scope.sees(row.record.tenant_id):
         return False
     damage = find_damage(row.record)
-    if damage is not None:
+    if damage is not None and hearer(scope).sees(row.record.tenant_id):
         name = row.record.table_name
         events.warn(Event.LEFT_OUT, "left out a damaged row: %s", damage, table_name=name)
     return damage is None

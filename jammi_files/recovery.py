@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Iterator
 from enum import StrEnum
 
-from jammi_files import events, garbage, hooks, lease, naming, tracing
+from jammi_files import events, garbage, lease, naming, tracing
 from jammi_files.artifacts import NOBODY, Artifacts
 from jammi_files.catalog import Catalog
 from jammi_files.errors import FormatError, JammiFilesError, StateError, TableNotFoundError
@@ -20,6 +20,7 @@ from jammi_files.materialization import MaterializationManifest
 from jammi_files.reads import CatalogSnapshot
 from jammi_files.rules import Contract
 from jammi_files.schema import ResultTableRecord, ResultTableStatus, find_damage
+from jammi_files.scope import heard_by
 from jammi_files.signing import Signing
 
 _MARK = "recovery: "
@@ -93,7 +94,7 @@ def recover(
     verifies, no build is made ready whose signature is missing or not believed; none is made here.
     """
     span = tracing.span("recover", root=catalog.storage.root, dry_run=dry_run)
-    with span, hooks.heard_by(catalog.scope):
+    with span, heard_by(catalog.scope):
         artifacts = Artifacts(catalog.storage, signing)
         report = _recover(catalog, artifacts, _Mode(dry_run, reap, builds_only))
         span.set(actions=len(report.actions))

@@ -7,9 +7,12 @@ can read the files can read every row (`B173`).
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import dataclasses
 import re
 import uuid
+from collections.abc import Iterator
 from typing import Self
 
 import pyarrow as pa
@@ -86,3 +89,24 @@ class Scope:
         if self.tenant is None:
             return is_global
         return is_global | (pc.field("tenant_id") == str(self.tenant))
+
+
+_HEARD_BY: contextvars.ContextVar[Scope | None] = contextvars.ContextVar("heard_by", default=None)
+
+
+@contextlib.contextmanager
+def heard_by(scope: Scope) -> Iterator[None]:
+    """Let spans and the logger tell of the block's work only what ``scope`` sees.
+
+    For what is done for all tenants, whoever asks for it. Hooks are told by their own scope.
+    """
+    token = _HEARD_BY.set(scope)
+    try:
+        yield
+    finally:
+        _HEARD_BY.reset(token)
+
+
+def hearer(scope: Scope) -> Scope:
+    """Return whose ears what a handle of ``scope`` says is for."""
+    return _HEARD_BY.get() or scope

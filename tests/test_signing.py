@@ -85,6 +85,17 @@ def changed(path: Path, **fields) -> None:
 # --- what is written
 
 
+def test_a_second_row_of_the_same_data_leaves_its_signature(store):
+    """A signature names its table, so that of another table is never replaced."""
+    name = build(store)
+    signature = signature_of(store, name).read_bytes()
+    store.catalog.create_result_table(**row("second", parquet_path=f"{name}.parquet"))
+    with pytest.raises(AlreadyExistsError, match="attests something else"):
+        finalize(store, "second")
+    assert signature_of(store, name).read_bytes() == signature
+    assert store.verify_materialization(name).ok
+
+
 def test_the_envelope(store):
     """The signature is a DSSE envelope over the in-toto Statement that the store gives."""
     name = build(store)

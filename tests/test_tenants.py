@@ -21,15 +21,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 from support.recomputing import ENV, Summing, at, docs, how, make, table
-from support.results import SIGNING, row, rows
+from support.results import CONTRACT, DATA, SIGNING, TABLE, build, finalize, row, rows, write
 from support.scopes import ACME, BETA
 from support.worlds import World, copied, determined, erase, holdings, observe, populate
 
 from jammi_files import (
+    AlreadyExistsError,
     Catalog,
     CatalogSnapshot,
     CommitEvent,
     InputAnchor,
+    Match,
     RecomputePlan,
     ReferencedError,
     ResultStore,
@@ -617,6 +619,81 @@ def test_recovery_tells_nothing(play):
     full, empty = play(recover)
     assert full == empty
     assert RecoveryStep.QUARANTINE.value in full[0][0]
+
+
+def _damaged(store: ResultStore) -> str:
+    """Let ACME have a result of a kind that this library does not know."""
+    theirs = store.pinned_to_tenant(ACME)
+    known = theirs.catalog.get_result_table(build(theirs))
+    secret = dataclasses.replace(
+        known, table_name="secret", kind="secret kind", parquet_path="secret.parquet"
+    )
+    theirs.catalog.adopt_result_tables([secret])
+    return secret.table_name
+
+
+def test_recovery_logs_nothing_of_a_damaged_row(store, caplog):
+    """`B037`: recovery looks at the rows of all tenants, and says which it left out to theirs."""
+    secret = _damaged(store)
+    store.pinned_to_tenant(BETA).recover()
+    assert secret not in caplog.text
+    store.pinned_to_tenant(ACME).recover()
+    assert secret in caplog.text
+
+
+def test_import_of_a_name_that_a_damaged_row_has(store, tmp_path, engine):
+    """That the name is taken is all that an import says of it."""
+    secret = _damaged(store)
+    given = shutil.copytree(engine, tmp_path / "given")
+    with contextlib.closing(sqlite3.connect(given / "catalog.db")) as db, db:
+        (number,) = db.execute("SELECT max(rowid) FROM result_tables").fetchone()
+        statement = "UPDATE result_tables SET tenant_id = ?, table_name = ? WHERE rowid = ?"
+        db.execute(statement, (BETA, secret, number))
+        db.execute("UPDATE result_tables SET status = 'failed' WHERE rowid = ?", (number,))
+    report = interop.import_jammi(given, store.pinned_to_tenant(BETA))
+    told = {each.table_name: each.problem for each in report.skipped}
+    assert told[secret] == "another table of this name is in the catalog"
+
+
+# --- results of one name or path
+
+
+def _cut_off(out: Any, then: Callable[[], object]) -> None:
+    with contextlib.suppress(RuntimeError), out:
+        out.write(DATA)
+        then()
+        raise RuntimeError
+
+
+def test_a_build_that_is_cut_off_keeps_what_another_tenant_made_of_its_name(store):
+    """A row that it does not see is not one that is gone."""
+    ours, theirs = store.pinned_to_tenant(ACME), store.pinned_to_tenant(BETA)
+    out = ours.build(*TABLE, **CONTRACT)
+
+    def use_the_name_again() -> None:
+        connect(store.root, durability="os", tenant=ACME).delete_table(out.table_name)
+        theirs.catalog.create_result_table(**row(out.table_name))
+        write(theirs, out.table_name)
+        finalize(theirs, out.table_name)
+
+    _cut_off(out, use_the_name_again)
+    assert theirs.verify_materialization(out.table_name) == Match()
+
+
+def test_a_build_that_is_cut_off_keeps_what_another_tenant_made_of_its_path(store):
+    """Its own row has failed; the bytes are those of a ready one."""
+    ours, theirs = store.pinned_to_tenant(ACME), store.pinned_to_tenant(BETA)
+    out = ours.build(*TABLE, **CONTRACT)
+
+    def use_the_path() -> None:
+        path = f"{out.table_name}.parquet"
+        theirs.catalog.create_result_table(**row("theirs", parquet_path=path))
+        write(theirs, "theirs")
+        finalize(theirs, "theirs")
+
+    with contextlib.suppress(AlreadyExistsError):
+        _cut_off(out, use_the_path)
+    assert theirs.verify_materialization("theirs") == Match()
 
 
 # --- refusals that cannot be hidden
