@@ -18,6 +18,7 @@ from jammi_files.errors import FormatError, JammiFilesError, StateError, TableNo
 from jammi_files.events import Event
 from jammi_files.materialization import MaterializationManifest
 from jammi_files.reads import CatalogSnapshot
+from jammi_files.reaping import Reaper
 from jammi_files.rules import Contract
 from jammi_files.schema import ResultTableRecord, ResultTableStatus, find_damage
 from jammi_files.scope import heard_by
@@ -107,12 +108,12 @@ def _recover(catalog: Catalog, artifacts: Artifacts, mode: _Mode) -> RecoveryRep
     snapshot = everything.snapshot()
     if not mode.dry_run:
         everything.log.settle()  # what it says may be of a process that died over it
-    actions = []
-    for decision in _plan(everything, artifacts, snapshot, mode):
+    actions, reaper = [], Reaper(everything.log, artifacts)
+    for decision in _plan(everything, reaper, snapshot, mode):
         action = decision.action
         if not mode.dry_run:
             try:
-                _apply(everything, artifacts, decision)
+                _apply(everything, reaper, decision)
             except (JammiFilesError, OSError) as error:  # one row's trouble is not the others'
                 moved_on = isinstance(error, StateError | TableNotFoundError)
                 reason = f"moved on: {error}" if moved_on else str(error)
@@ -126,14 +127,16 @@ def _recover(catalog: Catalog, artifacts: Artifacts, mode: _Mode) -> RecoveryRep
 
 
 def _plan(
-    catalog: Catalog, artifacts: Artifacts, snapshot: CatalogSnapshot, mode: _Mode
+    catalog: Catalog, reaper: Reaper, snapshot: CatalogSnapshot, mode: _Mode
 ) -> Iterator[_Decision]:
+    artifacts = reaper.artifacts
     ended: set[str] = set()  # by a dry run; otherwise the rows themselves say it
     for record in snapshot.list_result_tables_by_status(ResultTableStatus.BUILDING):
         try:
             death = lease.find_build_death(catalog.storage, record)
             if death is not None:
-                yield _decide_building(artifacts, record, death, reap=mode.reap)
+                decision = _decide_building(artifacts, record, death, reap=mode.reap)
+                yield _spare_shared(reaper, decision)
                 if mode.dry_run:
                     ended.add(record.table_name)
         except (JammiFilesError, OSError) as error:
@@ -142,16 +145,27 @@ def _plan(
     ready = snapshot.list_result_tables_by_status(ResultTableStatus.READY)
     for record in () if mode.builds_only else ready:
         try:
-            yield from _decide_ready(artifacts, record, present, reap=mode.reap)
+            for decision in _decide_ready(artifacts, record, present, reap=mode.reap):
+                yield _spare_shared(reaper, decision)
         except (JammiFilesError, OSError) as error:
             yield _skip(record, str(error))
-    failed = snapshot.list_result_tables_by_status(ResultTableStatus.FAILED)
-    for record in failed if mode.reap else ():
-        if record.parquet_path in present and _was_recovered(record):
-            yield _decision(record, RecoveryStep.REAP, "recovery failed it and kept its data")
+    if mode.reap:
+        yield from _plan_kept(reaper, snapshot, present)
     for record in snapshot.damaged():
         yield _skip(record, str(find_damage(record)))
     yield from _sweep(catalog, ended, present)
+
+
+def _plan_kept(reaper: Reaper, snapshot: CatalogSnapshot, present: set[str]) -> Iterator[_Decision]:
+    """Name the rows that recovery failed earlier and whose data it has kept."""
+    for record in snapshot.list_result_tables_by_status(ResultTableStatus.FAILED):
+        if record.parquet_path in present and _was_recovered(record):
+            try:
+                if not reaper.is_shared(record):
+                    reason = "recovery failed it and kept its data"
+                    yield _decision(record, RecoveryStep.REAP, reason)
+            except (JammiFilesError, OSError) as error:
+                yield _skip(record, str(error))
 
 
 def _decide_building(
@@ -174,6 +188,15 @@ def _decide_building(
         record.table_name, RecoveryStep.PROMOTE, f"data and sidecar agree (`B250`); {death}"
     )
     return _Decision(action, record, sidecar, rows)
+
+
+def _spare_shared(reaper: Reaper, decision: _Decision) -> _Decision:
+    """Keep the data of a row that is to fail if another row names it too."""
+    record, action = decision.record, decision.action
+    if record is None or action.action is not RecoveryStep.REAP or not reaper.is_shared(record):
+        return decision
+    reason = f"{action.reason}; another row names the data"
+    return _decision(record, RecoveryStep.QUARANTINE, reason)
 
 
 def _find_doubt(
@@ -228,7 +251,7 @@ def _sweep(catalog: Catalog, ended: set[str], present: set[str]) -> Iterator[_De
             yield _left_over(lease.key_of(table), rows.get_result_table(table), reason)
 
 
-def _apply(catalog: Catalog, artifacts: Artifacts, decision: _Decision) -> None:
+def _apply(catalog: Catalog, reaper: Reaper, decision: _Decision) -> None:
     record, step = decision.record, decision.action.action
     if step is RecoveryStep.SWEEP:
         _sweep_object(catalog, decision.action.table_name)
@@ -236,7 +259,7 @@ def _apply(catalog: Catalog, artifacts: Artifacts, decision: _Decision) -> None:
     if record is None or step is RecoveryStep.SKIP:
         return
     if record.status is ResultTableStatus.FAILED:
-        artifacts.remove(record)
+        reaper.remove(record)
         return
     if decision.sidecar is not None:
         sidecar = decision.sidecar
@@ -246,30 +269,35 @@ def _apply(catalog: Catalog, artifacts: Artifacts, decision: _Decision) -> None:
             sidecar.artifact,
             sidecar.descriptor_digest,
         )
-        artifacts.settle(record)
-        catalog.promote_unchanged(record, decision.rows, contract)
+        reaper.artifacts.settle(record)
+        ended = catalog.promote_unchanged(record, decision.rows, contract)
     else:
-        catalog.fail_unchanged(record, f"{_MARK}{decision.action.reason}")
+        ended = catalog.fail_unchanged(record, f"{_MARK}{decision.action.reason}")
+    _delete_state(catalog, record.table_name)
     if step is RecoveryStep.REAP:
-        artifacts.remove(record)  # only now: the row can no longer become ready
-    lease.delete_state(catalog.storage, record.table_name)
+        reaper.remove(ended)  # only now: the row can no longer become ready
 
 
 def _sweep_object(catalog: Catalog, key: str) -> None:
-    """Delete a left-over; a side object only if its name is not being built anew meanwhile.
+    """Delete a left-over.
 
     Raises:
-        StateError: it is.
+        StateError: it is a side object whose name is being built anew.
     """
     if garbage.is_temporary(key):  # no name of those is used twice
         catalog.storage.delete(key)
-        return
-    table = garbage.table_of(key)
+    elif not _delete_state(catalog, garbage.table_of(key)):
+        raise StateError(f"Result table '{garbage.table_of(key)}' is being built")
+
+
+def _delete_state(catalog: Catalog, table_name: str) -> bool:
+    """Delete the side object of a build that has ended, unless its name is being built anew."""
     with catalog.log.writing():
-        row = catalog.log.head().get(table)
+        row = catalog.log.head().get(table_name)
         if row is not None and row.record.status is ResultTableStatus.BUILDING:
-            raise StateError(f"Result table '{table}' is being built")
-        lease.delete_state(catalog.storage, table)
+            return False
+        lease.delete_state(catalog.storage, table_name)
+    return True
 
 
 def _log(action: RecoveryAction) -> None:

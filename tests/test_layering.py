@@ -52,6 +52,7 @@ LAYERS = [
         "sweep",
         "explain",
         "recovery",
+        "reaping",
         "funnel",
         "exports",
         "drawing",

@@ -609,6 +609,78 @@ def test_what_was_kept_can_be_reaped_later(store):
     assert _files(store, failed) == {".parquet", ".materialization.json"}
 
 
+def _meanwhile(store, act, *, when):
+    """Return a store over the same root that acts once before the lock is taken for that time."""
+    locks = []
+
+    def hook(moment, kind, _):
+        if (moment, kind) == ("before", "lock"):
+            locks.append(kind)
+            if len(locks) == when:
+                act()
+
+    return ResultStore(Catalog(HookedStorage(store.storage, hook)))
+
+
+@pytest.mark.parametrize("status", ["building", "failed"])
+def test_a_name_is_used_again_before_its_data_is_reaped(status, store, monkeypatch, gone):
+    """`B263`: between judgement and deletion a name may be deleted and made ready again."""
+    with monkeypatch.context() as patch:
+        _lease_as(patch, pid=gone)
+        store.catalog.create_result_table(**row("x"))
+    write(store, "x")
+    if status == "failed":
+        store.recover()
+
+    def again():
+        store.delete_table("x")
+        store.catalog.create_result_table(**row("x"))
+        write(store, "x")
+        finalize(store, "x")
+
+    # Of a build the first lock is for its failure, the second for its side object.
+    racing = _meanwhile(store, again, when=1 if status == "failed" else 3)
+    assert _steps(racing.recover(reap=True)) == {"x": RecoveryStep.SKIP}
+    assert store.verify_materialization("x").ok
+
+
+def _shared_by_dead(store, monkeypatch, gone):
+    """Leave ``b``, a dead build that names the data of ``x``."""
+    with monkeypatch.context() as patch:
+        _lease_as(patch, pid=gone)
+        store.catalog.create_result_table(**row("b", parquet_path="x.parquet"))
+
+
+def _make_x(store):
+    store.catalog.create_result_table(**row("x"))
+    write(store, "x")
+    finalize(store, "x")
+
+
+def test_shared_data_is_kept(store, monkeypatch, gone):
+    """`B263`: data that another row names is neither that of a dead build nor deleted with it."""
+    _shared_by_dead(store, monkeypatch, gone)
+    store.recover()
+    _make_x(store)
+    assert not store.recover(reap=True)
+    store.catalog.create_result_table(**row("c", parquet_path="x.parquet"))
+    assert store.verify_materialization("x").ok
+    store.storage.delete("x" + SIDECAR)
+    assert _steps(store.recover(dry_run=True, reap=True)) == {"x": RecoveryStep.QUARANTINE}
+    assert _steps(store.recover(reap=True)) == {"x": RecoveryStep.QUARANTINE}
+    assert "x.parquet" in contents(store.storage)
+
+
+def test_data_becomes_shared_before_it_is_reaped(store, monkeypatch, gone):
+    """`B263`: another row may come to name the data when it is to go."""
+    _shared_by_dead(store, monkeypatch, gone)
+    store.recover()
+    store.storage.create("x.parquet", b"somebody's")
+    racing = _meanwhile(store, lambda: store.catalog.create_result_table(**row("x")), when=1)
+    assert _steps(racing.recover(reap=True)) == {"b": RecoveryStep.SKIP}
+    assert "x.parquet" in contents(store.storage)
+
+
 @pytest.mark.usefixtures("dead")
 def test_one_refused_object_is_not_the_end(store):
     """`B260`: an object that the storage will not give up is reported; the other rows go on."""

@@ -173,7 +173,7 @@ SYNCS = (
     _mutant(
         "sync: data and sidecar before recovery promotes",
         "recovery",
-        "        artifacts.settle(record)\n",
+        "        reaper.artifacts.settle(record)\n",
         "",
         f"{_POWER}::test_every_state_after_a_kill[build]",
     ),
@@ -850,7 +850,7 @@ BUILDS = (
         "recovery: the row changes before bytes go",
         "recovery",
         "    if decision.sidecar is not None:\n",
-        "    if step is RecoveryStep.REAP:\n        artifacts.remove(record)\n"
+        "    if step is RecoveryStep.REAP:\n        reaper.artifacts.remove(record)\n"
         "    if decision.sidecar is not None:\n",
         "tests/test_recovery.py::test_a_build_that_goes_on_wins",
         "tests/test_crash.py -k reap",
@@ -882,6 +882,27 @@ BUILDS = (
         "        if row is not None and row.record.status is ResultTableStatus.BUILDING:\n",
         "        if False:\n",
         "tests/test_recovery.py::test_a_name_is_built_anew_before_its_side_object_is_swept",
+    ),
+    _mutant(
+        "recovery: data goes only of the row that was judged",
+        "reaping",
+        "            rules.require_unchanged(Draft(state), failed)\n",
+        "",
+        "tests/test_recovery.py::test_a_name_is_used_again_before_its_data_is_reaped",
+    ),
+    _mutant(
+        "recovery: data that another row names is not to be reaped",
+        "reaping",
+        "        return any(table.filter(others).num_rows for table in self._named)\n",
+        "        return False\n",
+        "tests/test_recovery.py::test_shared_data_is_kept",
+    ),
+    _mutant(
+        "recovery: data that another row has come to name is not reaped",
+        "reaping",
+        "            self._look(state)\n",
+        "",
+        "tests/test_recovery.py::test_data_becomes_shared_before_it_is_reaped",
     ),
 )
 
