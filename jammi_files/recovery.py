@@ -11,12 +11,15 @@ import dataclasses
 from collections.abc import Iterator
 from enum import StrEnum
 
+import pyarrow.parquet as pq
+
 from jammi_files import events, garbage, lease, naming, tracing
 from jammi_files.artifacts import NOBODY, Artifacts
 from jammi_files.catalog import Catalog
 from jammi_files.errors import FormatError, JammiFilesError, StateError, TableNotFoundError
 from jammi_files.events import Event
 from jammi_files.materialization import MaterializationManifest
+from jammi_files.origin import Origin
 from jammi_files.reads import CatalogSnapshot
 from jammi_files.reaping import Reaper
 from jammi_files.rules import Contract
@@ -205,12 +208,22 @@ def _find_doubt(
     """Say why a build that has data and sidecar must not become ready, None if it may."""
     if artifacts.digest(record) != sidecar.artifact:
         return "the sidecar attests other bytes (`B261`)"
+    origin = _read_origin(artifacts, record)
+    if origin not in (None, Origin.of(record)):
+        return "the data is of an earlier result of that name, as its footer says"
     if artifacts.signing == NOBODY:
         return None
     if artifacts.read_signature(record) is None:
         return "the sidecar has no signature"
     unbelieved = artifacts.judge_signature(record, sidecar)
     return None if unbelieved is None else f"the signature is not believed: {unbelieved}"
+
+
+def _read_origin(artifacts: Artifacts, record: ResultTableRecord) -> Origin | None:
+    """Return what the data's footer says of its row; None of data that another program wrote."""
+    storage, key = artifacts.locate(record.parquet_path)
+    with storage.open(key) as file:
+        return Origin.find(pq.read_metadata(file).metadata)
 
 
 def _decide_ready(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import subprocess
 import sys
 
+import pyarrow.parquet as pq
 import pytest
 from support.faults import HookedStorage
 from support.invariants import AFTER_RECOVERY, check_invariants
@@ -14,6 +16,7 @@ from support.results import DATA, TABLE, build, finalize, row, write
 from support.roots import contents
 
 from jammi_files import connect, fsck, lease
+from jammi_files.artifacts import Artifacts
 from jammi_files.catalog import Catalog
 from jammi_files.errors import FormatError, StateError, StorageError
 from jammi_files.fsck import Kind
@@ -398,6 +401,38 @@ def test_sidecar_of_other_bytes(reap, store):
     assert _steps(store.recover(reap=reap)) == {name: expected}
     assert store.catalog.get_result_table(name).status == "failed"
     assert _files(store, name) == (set() if reap else {".parquet", SIDECAR})
+
+
+@pytest.mark.parametrize("reap", [False, True])
+@pytest.mark.parametrize(
+    "other", [{"source_id": "other"}, {"model_id": "new/model"}, {"key_column": "id"}]
+)
+@pytest.mark.usefixtures("dead")
+def test_data_of_an_earlier_result(other, reap, store, monkeypatch):
+    """`B261`: what a cut-off deletion left is no data of the row that has the name now."""
+    store.catalog.create_result_table(**row("x"))
+    write(store, "x")
+    finalize(store, "x")
+    with monkeypatch.context() as patch:
+        patch.setattr(Artifacts, "remove", lambda *_: [])
+        store.delete_table("x")
+    store.catalog.create_result_table(**row("x", **other))
+    expected = RecoveryStep.REAP if reap else RecoveryStep.QUARANTINE
+    assert _steps(store.recover(reap=reap)) == {"x": expected}
+    assert store.catalog.get_result_table("x").status == "failed"
+    assert _files(store, "x") == (set() if reap else {".parquet", SIDECAR})
+
+
+@pytest.mark.usefixtures("dead")
+def test_data_of_another_program(store):
+    """`B250`: data whose footer names no row, as jammi-db writes it, is judged by its sidecar."""
+    name = store.create_table(*TABLE).table_name
+    sink = io.BytesIO()
+    pq.write_table(DATA, sink)
+    store.storage.create(f"{name}.parquet", sink.getvalue())
+    _stop_before_commit(store, name)
+    assert _steps(store.recover()) == {name: RecoveryStep.PROMOTE}
+    assert store.verify_materialization(name).ok
 
 
 @pytest.mark.usefixtures("dead")

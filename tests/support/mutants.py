@@ -847,6 +847,13 @@ BUILDS = (
         "tests/test_recovery.py::test_sidecar_of_other_bytes",
     ),
     _mutant(
+        "recovery: the data is of this very row",
+        "recovery",
+        "    if origin not in (None, Origin.of(record)):\n",
+        "    if False:\n",
+        "tests/test_recovery.py::test_data_of_an_earlier_result",
+    ),
+    _mutant(
         "recovery: the row changes before bytes go",
         "recovery",
         "    if decision.sidecar is not None:\n",
