@@ -11,7 +11,8 @@ from importlib import import_module
 _HOMES = {
     "cache": "CacheOutcome CachePolicy Obtained",
     "catalog": "Catalog",
-    "copy_root": "CopyProgress CopyReport CopyTrouble copy",
+    "copy_crew": "CopyProgress",
+    "copy_root": "CopyReport CopyTrouble copy",
     "descriptor_parts": (
         "AnnCandidates AsofTolerance EdgeCandidates EdgeGather HybridCandidates "
         "NeighborGraphEdges RegisteredEdges"

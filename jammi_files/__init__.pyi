@@ -2,12 +2,8 @@
 
 from jammi_files.cache import CacheOutcome, CachePolicy, Obtained
 from jammi_files.catalog import Catalog
-from jammi_files.copy_root import (
-    CopyProgress,
-    CopyReport,
-    CopyTrouble,
-    copy,
-)
+from jammi_files.copy_crew import CopyProgress
+from jammi_files.copy_root import CopyReport, CopyTrouble, copy
 from jammi_files.descriptor_parts import (
     AnnCandidates,
     AsofTolerance,

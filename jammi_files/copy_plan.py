@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from jammi_files import garbage, manifest, naming
 from jammi_files.copy_objects import ObjectJob, Pair, Part, ResultJob
-from jammi_files.copy_versions import Standing, VersionJob
+from jammi_files.copy_versions import RETIRED, Standing, VersionJob
 from jammi_files.draft import Draft
 from jammi_files.errors import FormatError
 from jammi_files.log import PREFIX, Log, key_of, number_of
@@ -242,7 +242,7 @@ class Planner:
                 except FormatError as error:
                     plan.troubles[key] = 0, str(error)
                 if number in sizes and not data:
-                    plan.troubles[key] = 0, "it was retired, or is gone"
+                    plan.troubles[key] = 0, RETIRED
                 yield number, header
 
     def _add_segments(
@@ -252,7 +252,7 @@ class Planner:
             size = here.size(key)
             if size is None:
                 plan.troubles[key] = 0, "it is gone"
-            elif key in self.standing.segments and there.size(key) == size:
+            elif key in self.standing.segments - self.done.keys() and there.size(key) == size:
                 plan.present.append(size)
             else:
                 self._add_object(plan, Part(key, size), there, is_segment=True)

@@ -9,17 +9,17 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Executor
 from itertools import chain
 from typing import Any, NamedTuple
 
 from jammi_files import copy_versions, events, garbage, root_format, tracing
+from jammi_files.copy_crew import Crew, Progress
 from jammi_files.copy_objects import Outcome, Pair, copy_object, copy_result, create_equal
 from jammi_files.copy_plan import Plan, Planner
-from jammi_files.copy_versions import AT_ONCE, copy_version
+from jammi_files.copy_versions import RETIRED, copy_version
 from jammi_files.draft import SEGMENTS, CatalogCodec
 from jammi_files.errors import (
     AlreadyExistsError,
@@ -32,6 +32,7 @@ from jammi_files.events import Event
 from jammi_files.local import LocalStorage
 from jammi_files.log import PREFIX, Log, key_of
 from jammi_files.parts import THREADS, Workers, require_executor
+from jammi_files.root_format import Commit
 from jammi_files.roots import open_storage
 from jammi_files.storage import Storage
 
@@ -39,15 +40,6 @@ ROUNDS = 32
 """How often a source is looked at anew that deletes what is being copied."""
 
 _THREADS = THREADS
-
-
-class CopyProgress(NamedTuple):
-    """How far a copy is. The totals may grow when the source is changed meanwhile."""
-
-    objects: int
-    total_objects: int
-    bytes: int
-    total_bytes: int
 
 
 class CopyTrouble(NamedTuple):
@@ -86,9 +78,6 @@ class CopyReport:
     def ok(self) -> bool:
         """True if the source has everything that its rows promise."""
         return not self.troubles
-
-
-Progress = Callable[[CopyProgress], None]
 
 
 def copy(  # noqa: PLR0913 - each says one thing of where and how
@@ -150,7 +139,7 @@ def copy_root(
         raise StorageError(f"no catalog at '{pair.source.root}'")
     started, where = time.perf_counter(), {"root": pair.source.root, "target": pair.target.root}
     with Workers(executor, threads=_THREADS) as workers, tracing.span("copy", **where) as span:
-        crew = _Crew(workers, pair.target, progress, tells=executor is None)
+        crew = Crew(workers, pair.target, progress, tells=executor is None)
         report = _Copy(pair, found.catalog_id, crew, foreign=foreign).run()
         done = {"version": report.version, "objects": report.copied, "bytes": report.copied_bytes}
         span.set(**done)
@@ -163,11 +152,12 @@ def copy_root(
 class _Copy:
     """One call of `copy`."""
 
-    def __init__(self, pair: Pair, catalog_id: str, workers: _Crew, *, foreign: bool) -> None:
+    def __init__(self, pair: Pair, catalog_id: str, workers: Crew, *, foreign: bool) -> None:
         self._pair, self._catalog_id = pair, catalog_id
         self._workers, self._foreign = workers, foreign
         self._log = Log(pair.source, CatalogCodec(pair.source))
         self._stand()
+        self._before = self._standing
         self._settled: dict[str, int] = {}
         self._done: dict[str, int] = {}
         self._outcomes = [0, 0, 0, 0]
@@ -182,16 +172,24 @@ class _Copy:
             troubles = self._send(plan) if self._claim(plan) else None
             if troubles is None:  # another copier was faster; what it did is not done again
                 self._stand()
+                self._before = self._standing
                 continue
-            if all(self._settled.get(key) == stamp for key, (stamp, _) in troubles.items()):
-                self._publish(plan)
-                return self._report(plan, troubles)
+            if self._knows(troubles):
+                troubles |= self._publish(plan)
+                if self._knows(troubles):
+                    self._finish(plan)
+                    return self._report(plan, troubles)
+                self._stand()
             self._settled |= {key: stamp for key, (stamp, _) in troubles.items()}
         msg = (
             f"'{self._pair.source.root}' was changed {ROUNDS} times in a row while it was copied; "
             "what is there stays: run the copy again to finish it"
         )
         raise ConflictError(msg)
+
+    def _knows(self, troubles: Mapping[str, tuple[int, str]]) -> bool:
+        """Say whether all of it has been met before, so that looking anew would not help."""
+        return all(self._settled.get(key) == stamp for key, (stamp, _) in troubles.items())
 
     def _stand(self) -> None:
         self._standing = copy_versions.find_standing(self._pair, self._catalog_id)
@@ -262,115 +260,71 @@ class _Copy:
         counts = outcome.copied, outcome.copied_bytes, outcome.present, outcome.present_bytes
         self._outcomes = [a + b for a, b in zip(self._outcomes, counts, strict=True)]
 
-    def _publish(self, plan: Plan) -> None:
-        """Show the copied version."""
+    def _publish(self, plan: Plan) -> dict[str, tuple[int, str]]:
+        """Show the copied version; return what the source turns out to lack of earlier ones."""
         since, target = self._standing.version, self._pair.target
         if since is not None or self._standing.is_claimed:
             garbage.settle(target)
         if since is None:
             if plan.version:
                 create_equal(target, key_of(plan.version), plan.newest)  # 5
-            self._retire(plan.outdated)
-        else:
-            if plan.version > since:
-                copy_versions.bring_forward(self._pair, since, plan.newest, plan.between)
-            self._retire(plan.outdated)
-            self._fill_in(plan)
-        if self._standing.noted != (plan.version, plan.commit_id):
-            root_format.finish_copy(target, self._catalog_id, plan.version, plan.commit_id)  # 6
+        elif plan.version > since:
+            coming = Commit(since, self._standing.commit_id), Commit(plan.version, plan.commit_id)
+            root_format.note_coming(target, self._catalog_id, self._standing.noted, coming)
+            copy_versions.bring_forward(self._pair, since, plan.newest, plan.between)
+        self._count_versions(plan)
+        self._retire(plan.outdated)
+        return {} if since is None else self._fill_in(plan)
 
-    def _fill_in(self, plan: Plan) -> None:
-        threads = self._workers.threads
-        versions = copy_versions.find_stand_ins(self._pair.target, plan.version, threads)
-        self._retire(version for version in versions if not plan.retention.keeps(version))
+    def _fill_in(self, plan: Plan) -> dict[str, tuple[int, str]]:
+        """Fill in the stand-ins that are kept; return those that the source has retired.
+
+        They stay until the source has been looked at anew: a vacuum has made a newer version, which
+        does not keep them, or they are lost.
+        """
+        noted, threads = self._standing.noted, self._workers.threads
+        may_be = range(max(1, noted.version) if noted else 1, plan.version)
+        versions = copy_versions.find_stand_ins(self._pair.target, may_be, threads)
         kept = [version for version in versions if plan.retention.keeps(version)]
         fill = functools.partial(copy_versions.fill_in, self._pair)
-        for start in range(0, len(kept), AT_ONCE):
-            list(threads.map(fill, kept[start : start + AT_ONCE]))
+        filled = zip(kept, threads.map(fill, kept), strict=True)
+        gone = [version for version, is_filled in filled if not is_filled]
+        lost = {version for version in gone if key_of(version) in self._settled}
+        self._retire(v for v in versions if v in lost or not plan.retention.keeps(v))
+        return {key_of(version): (0, RETIRED) for version in gone}
+
+    def _finish(self, plan: Plan) -> None:
+        """Note the version that the copy was brought to."""
+        commit = Commit(plan.version, plan.commit_id)
+        if self._standing.noted != commit:
+            root_format.finish_copy(self._pair.target, self._catalog_id, commit)  # 6
+
+    def _count_versions(self, plan: Plan) -> None:
+        """Count the versions that are created last."""
+        is_moved = plan.version and plan.version != self._standing.version
+        self._outcomes[0] += len(plan.between) + bool(is_moved)
+        self._outcomes[1] += plan.between_bytes + (len(plan.newest) if is_moved else 0)
 
     def _retire(self, versions: Iterable[int]) -> None:
         list(self._workers.threads.map(functools.partial(_empty, self._pair.target), versions))
 
     def _report(self, plan: Plan, troubles: Mapping[str, tuple[int, str]]) -> CopyReport:
         copied, copied_bytes, present, present_bytes = self._outcomes
-        is_moved = plan.version and plan.version != self._standing.version
         return CopyReport(
             source=self._pair.source.root,
             destination=self._pair.target.root,
             catalog_id=self._catalog_id,
             version=plan.version,
-            since=self._standing.version,
-            resumed=self._standing.is_claimed,
-            copied=copied + len(plan.between) + bool(is_moved),
-            copied_bytes=copied_bytes + plan.between_bytes + (len(plan.newest) if is_moved else 0),
+            since=self._before.version,
+            resumed=self._before.is_claimed,
+            copied=copied,
+            copied_bytes=copied_bytes,
             present=present + len(plan.present),
             present_bytes=present_bytes + sum(plan.present),
             troubles=tuple(CopyTrouble(key, text) for key, (_, text) in sorted(troubles.items())),
             building=tuple(plan.building),
             elsewhere=tuple(plan.elsewhere),
         )
-
-
-class _StoppedError(Exception):
-    """The call that this job belongs to has failed or was interrupted."""
-
-
-class _Crew:
-    """Runs jobs and says how far they are; where threads do it, after every block."""
-
-    def __init__(
-        self, workers: Workers, target: Storage, progress: Progress | None, *, tells: bool
-    ) -> None:
-        self.threads = workers.threads
-        self._workers, self._target = workers, target
-        self._progress, self._tells = progress, tells
-        self._mutex = threading.Lock()
-        self._is_stopped = False
-        self._objects = self._bytes = self._total_objects = self._total_bytes = 0
-
-    def expect(self, sizes: Iterable[int]) -> None:
-        """Add to the totals."""
-        for size in sizes:
-            self._total_objects += 1
-            self._total_bytes += size
-
-    def run(self, function: Callable[..., Outcome], jobs: Iterable[Any]) -> Iterator[Outcome]:
-        """Yield the outcomes of jobs as they come."""
-        work = functools.partial(function, tick=self._tick) if self._tells else function
-        try:
-            for _, outcome in self._workers.run(work, jobs, doubt=self._doubts, on_beat=self._say):
-                self._count(outcome)
-                yield outcome
-                self._say()
-        except BaseException:
-            self._is_stopped = True
-            raise
-
-    def _doubts(self, outcome: Outcome) -> bool:
-        """Say whether a worker may not have seen the roots that this process sees.
-
-        Of another machine's directory it would say that the source is gone, and that it has written
-        what is not here.
-        """
-        if outcome.trouble is not None:
-            return True
-        return isinstance(self._target, LocalStorage) and self._target.size(outcome.key) is None
-
-    def _tick(self, size: int) -> None:
-        if self._is_stopped:
-            raise _StoppedError
-        with self._mutex:
-            self._bytes += size
-
-    def _count(self, outcome: Outcome) -> None:
-        self._objects += outcome.copied + outcome.present
-        if not self._tells:
-            self._tick(outcome.copied_bytes + outcome.present_bytes)
-
-    def _say(self) -> None:
-        if self._progress is not None:
-            done = self._objects, self._total_objects, self._bytes, self._total_bytes
-            self._progress(CopyProgress(*done))
 
 
 def _empty(target: Storage, version: int) -> None:

@@ -9,6 +9,7 @@ the newest version is there (FORMAT section "Copy"; the numbers below are its st
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterable
 from concurrent.futures import Executor
 
@@ -26,15 +27,15 @@ from jammi_files.copy_objects import (
 from jammi_files.errors import AlreadyExistsError, ConflictError, FormatError
 from jammi_files.log import key_of
 from jammi_files.manifest import Header
-from jammi_files.root_format import RootFormat
+from jammi_files.root_format import Commit, RootFormat
 from jammi_files.rows import STORED
 from jammi_files.storage import Storage
 
 OPERATION = "copy"
 """The operation of a version that stands in for one that is to come."""
 
-AT_ONCE = 16
-"""Stand-ins that are filled in at a time, oldest first."""
+RETIRED = "it was retired, or is gone"
+"""What is wrong with a version that a plan has and the source has not."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -42,15 +43,17 @@ class Standing:
     """What a target is before it is copied to.
 
     ``version`` is the newest of a finished copy, None where there is none. ``is_claimed``: it is an
-    unfinished one. ``segments`` are the keys that the newest version lists. Rows of versions up to
-    ``known`` are what the source's rows were then. ``noted`` is what the target says it is.
+    unfinished one. ``commit_id`` and ``segments`` are those of the newest version. Rows of versions
+    up to ``known`` are what the source's rows were then. ``noted`` is what the target says it is:
+    no version below that waits to be filled in.
     """
 
     version: int | None
     is_claimed: bool
+    noted: Commit | None = None
+    commit_id: str = ""
     segments: frozenset[str] = frozenset()
     known: int = 0
-    noted: tuple[int, str] | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -91,7 +94,14 @@ def find_standing(pair: Pair, catalog_id: str) -> Standing:
         raise FormatError(msg)
     segments = frozenset(info.key for info in top.segments)
     known = _known(pair, top, found)
-    return Standing(newest, is_claimed=False, segments=segments, known=known, noted=found.copied)
+    return Standing(
+        newest,
+        is_claimed=False,
+        noted=found.copied,
+        commit_id=top.commit_id,
+        segments=segments,
+        known=known,
+    )
 
 
 def _known(pair: Pair, top: Header, found: RootFormat) -> int:
@@ -101,16 +111,20 @@ def _known(pair: Pair, top: Header, found: RootFormat) -> int:
     the source has retired the target's version, it is enough that nobody but a copier has
     committed there since; then no more than that is known.
     """
+    noted = {found.copied, *found.coming}
     for version in range(top.version, 0, -1):
         theirs, ours = _header(pair.target, version), _header(pair.source, version)
         if ours is not None and theirs is not None and ours.commit_id == theirs.commit_id:
             return top.version
         if ours is not None or theirs is None:
             break
-        if (version, theirs.commit_id) == found.copied and _has_versions_after(pair, version):
+        if (version, theirs.commit_id) in noted and _has_versions_after(pair, version):
             return 0
         if theirs.operation != OPERATION:
             break
+    else:  # the copy was empty
+        if _has_versions_after(pair, 0):
+            return 0
     msg = (
         f"'{pair.target.root}' is at version {top.version}, which the source does not have: "
         "something else was committed to the copy; copy to another destination"
@@ -146,7 +160,7 @@ def _read_version(job: VersionJob, tally: Tally) -> bytes:
     key = key_of(job.version)
     data = job.pair.source.peek(key)
     if not data:
-        raise TroubleError("it was retired, or is gone")
+        raise TroubleError(RETIRED)
     if job.pair.verify:
         try:
             manifest.decode_columns(key, data, STORED.names)
@@ -200,30 +214,27 @@ def _stand_in(since: int, base: bytes, header: Header) -> bytes:
     return manifest.encode_manifest(told, table)
 
 
-def find_stand_ins(target: Storage, newest: int, threads: Executor) -> list[int]:
-    """Return the versions below ``newest`` that a copy has left to be filled in, oldest first.
-
-    They are filled in from the oldest on, `AT_ONCE` at a time, so none lies below twice as many
-    others.
-    """
-    found: list[int] = []
-    end = newest
-    while end > 1:
-        versions = range(end - 1, max(0, end - 1 - 2 * AT_ONCE), -1)
-        headers = threads.map(lambda version: _header(target, version), versions)
-        some = [header.version for header in headers if header and header.operation == OPERATION]
-        if not some:
-            break
-        found += some
-        end = versions[-1]
-    return found[::-1]
+def find_stand_ins(target: Storage, versions: Iterable[int], threads: Executor) -> list[int]:
+    """Return those of some versions that a copy has left to be filled in."""
+    look = functools.partial(_is_stand_in, target)
+    found = zip(versions, threads.map(look, versions), strict=True)
+    return [version for version, is_stand_in in found if is_stand_in]
 
 
-def fill_in(pair: Pair, version: int) -> None:
-    """Give a version that was stood in for the source's bytes, unless that has retired it."""
+def _is_stand_in(target: Storage, version: int) -> bool:
+    try:
+        header = _header(target, version)
+    except FormatError:  # damaged as it is at the source
+        return False
+    return header is not None and header.operation == OPERATION
+
+
+def fill_in(pair: Pair, version: int) -> bool:
+    """Give a version that was stood in for the source's bytes; False if that has retired it."""
     data = pair.source.peek(key_of(version))
     if data:
         pair.target.replace(key_of(version), data)
+    return bool(data)
 
 
 def _header(storage: Storage, version: int) -> Header | None:

@@ -25,6 +25,13 @@ _FORMAT = "jammi_files"
 _UNFINISHED = "jammi_files.copy"
 
 
+class Commit(NamedTuple):
+    """One version of the source of a copy."""
+
+    version: int
+    commit_id: str
+
+
 class RootFormat(NamedTuple):
     """What a root's format object says."""
 
@@ -33,8 +40,10 @@ class RootFormat(NamedTuple):
     """`Storage.store` of where the exclusive create was proved before the first write."""
     is_unfinished: bool = False
     """Whether this is what a copy that is on its way, or was cut off, has made so far."""
-    copied: tuple[int, str] | None = None
-    """For a copy, the version that it was last brought to, and the id of that commit."""
+    copied: Commit | None = None
+    """For a copy, what it was last brought to; every version up to that is as at the source."""
+    coming: tuple[Commit, ...] = ()
+    """While a copy is brought forward, what it was at before, and what is to come."""
 
 
 def read(storage: Storage) -> RootFormat | None:
@@ -77,8 +86,8 @@ def decode(where: str, data: bytes) -> RootFormat:
         if not isinstance(stores, list) or not all(isinstance(each, str) for each in stores):
             raise ValueError("'exclusive_create' is no list of stores")
         copied = fields.get("copied")
-        if copied is not None:
-            copied = int(copied["version"]), str(copied["commit_id"])
+        copied = None if copied is None else _commit_of(copied)
+        coming = tuple(map(_commit_of, fields.get("coming", [])))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         msg = f"'{where}' is not of jammi_files: {error}; choose another root"
         raise FormatError(msg) from error
@@ -88,7 +97,11 @@ def decode(where: str, data: bytes) -> RootFormat:
             f"{FORMAT_VERSION}; install a newer jammi_files"
         )
         raise UnsupportedVersionError(msg)
-    return RootFormat(catalog_id, tuple(stores), fields["format"] == _UNFINISHED, copied)
+    return RootFormat(catalog_id, tuple(stores), fields["format"] == _UNFINISHED, copied, coming)
+
+
+def _commit_of(fields: dict[str, Any]) -> Commit:
+    return Commit(int(fields["version"]), str(fields["commit_id"]))
 
 
 def ensure(storage: Storage, known: RootFormat | None = None) -> RootFormat:
@@ -124,10 +137,18 @@ def begin_copy(storage: Storage, catalog_id: str) -> None:
     storage.create(KEY, _encode(_new(storage, catalog_id)._replace(is_unfinished=True)))
 
 
-def finish_copy(storage: Storage, catalog_id: str, version: int, commit_id: str) -> None:
+def finish_copy(storage: Storage, catalog_id: str, copied: Commit) -> None:
     """Make the copy that `begin_copy` began a catalog like any other, or note its new version."""
-    finished = _new(storage, catalog_id)._replace(copied=(version, commit_id))
+    finished = _new(storage, catalog_id)._replace(copied=copied)
     storage.replace(KEY, _encode(finished))
+
+
+def note_coming(
+    storage: Storage, catalog_id: str, copied: Commit | None, coming: tuple[Commit, ...]
+) -> None:
+    """Note which versions a copy may be at until `finish_copy`; ``copied`` stays what it was."""
+    brought = _new(storage, catalog_id)._replace(copied=copied, coming=coming)
+    storage.replace(KEY, _encode(brought))
 
 
 def _new(storage: Storage, catalog_id: str) -> RootFormat:
@@ -143,7 +164,9 @@ def _encode(root: RootFormat) -> bytes:
         "exclusive_create": list(root.stores),
     }
     if root.copied is not None:
-        fields["copied"] = dict(zip(("version", "commit_id"), root.copied, strict=True))
+        fields["copied"] = root.copied._asdict()
+    if root.coming:
+        fields["coming"] = [commit._asdict() for commit in root.coming]
     return orjson.dumps(fields, option=orjson.OPT_INDENT_2)
 
 

@@ -203,14 +203,15 @@ def test_brought_forward(source, target):
 
 
 def test_brought_forward_by_one_version(source, target):
-    """A single new version needs no stand-in: it is one create and nothing is replaced."""
+    """A single new version needs no stand-in: it is one create between two notes."""
     fill(source, 2)
     copied(source, target)
     opened(source).catalog.create_result_table(**row("one"))
     there = CountingStorage(target)
     report = copied(source, there)
     done = [(call.kind, call.key) for call in changes(there)]
-    assert done == [("create", key_of(5)), ("replace", root_format.KEY)]
+    note = ("replace", root_format.KEY)
+    assert done == [note, ("create", key_of(5)), note]
     assert (report.copied, report.since, report.version) == (1, 4, 5)
     require_same(source, target)
 
@@ -715,13 +716,25 @@ def _with_torn_version(source):
     return key_of(3)
 
 
+def _without_version(source):
+    source.delete(key_of(3))
+    return key_of(3)
+
+
 def _with_empty_version(source):
     source.replace(key_of(3), b"")
     return key_of(3)
 
 
 @pytest.mark.parametrize(
-    "damage", [_without_segment, _with_torn_segment, _with_torn_version, _with_empty_version]
+    "damage",
+    [
+        _without_segment,
+        _with_torn_segment,
+        _with_torn_version,
+        _with_empty_version,
+        _without_version,
+    ],
 )
 @pytest.mark.parametrize("later", [False, True])
 def test_damage_of_the_past(damage, later, source, target):

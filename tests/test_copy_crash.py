@@ -14,10 +14,10 @@ from support.invariants import check_invariants
 from support.results import build, row
 from support.roots import LocalRoots, MemoryRoots, contents
 
-from jammi_files import copy_root
+from jammi_files import copy_root, root_format
 from jammi_files.catalog import Catalog
 from jammi_files.copy_objects import Pair
-from jammi_files.errors import StateError
+from jammi_files.errors import ConflictError, StateError
 from jammi_files.fsck import Kind
 from jammi_files.local import LocalStorage
 from jammi_files.log import key_of
@@ -176,6 +176,125 @@ def test_cut_off_again_and_again(source, roots):
             go_on_a_little(source)
     report = copied(source, target)
     require_end(source, target, report, shown(target))
+
+
+class _Killed:
+    """Dies at the first operation of a kind on a key, before or after it."""
+
+    def __init__(self, target, moment, kind, key):
+        self._when = (moment, kind, key)
+        self.storage = HookedStorage(target, self._look)
+
+    def _look(self, *what):
+        if what == self._when:
+            raise Crash
+
+
+def _copy_killed(source, target, *when):
+    with pytest.raises(Crash):
+        copied(source, _Killed(target, *when).storage)
+
+
+def _vacuum(source, *names):
+    """Take the source further, to where no version before is kept but tagged ones."""
+    catalog = opened(source).catalog
+    for name in names:
+        catalog.create_result_table(**row(name))
+    catalog.vacuum(0, dry_run=False)
+
+
+def test_a_tag_below_many_retired_versions(roots):
+    """However many versions are retired above it, what a kill has left is filled in."""
+    source, target = roots.new(), roots.new()
+    catalog = opened(source).catalog
+    catalog.create_result_table(**row("first"))
+    copied(source, target)
+    catalog.create_result_table(**row("second"))
+    tagged = catalog.tag("paper")
+    for number in range(40):
+        catalog.create_result_table(**row(f"more{number}"))
+    catalog.vacuum(0, dry_run=False)
+    assert catalog.snapshot(tag="paper").version == tagged
+    _copy_killed(source, target, "before", "replace", key_of(tagged))
+    _vacuum(source, "last")
+    assert copied(source, target).ok
+    assert rows_of(target, tagged) == rows_of(source, tagged)
+    assert target.read(key_of(tagged)) == source.read(key_of(tagged))
+    check_invariants(target, LEFT)
+
+
+def test_many_kills_over_one_another(roots):
+    """However often a copy is killed before it fills in, the next call finds all that waits."""
+    source, target = roots.new(), roots.new()
+    catalog = opened(source).catalog
+    catalog.create_result_table(**row("first"))
+    copied(source, target)
+    for number in range(36):
+        catalog.create_result_table(**row(f"more{number}"))
+        if number:
+            newest = key_of(catalog.version)
+            _copy_killed(source, target, "after", "create", newest)
+    assert copied(source, target).ok
+    for version in range(1, catalog.version + 1):
+        assert target.read(key_of(version)) == source.read(key_of(version))
+
+
+@pytest.mark.parametrize("at", [2, 3, 4])
+@pytest.mark.parametrize("begun", [False, True])
+def test_killed_where_the_source_retires_all_that_is_known(begun, at, roots):
+    """A mirror that was killed anywhere is no fork, whatever the source has retired since."""
+    source, target = roots.new(), roots.new()
+    catalog = opened(source).catalog
+    root_format.ensure(source)
+    if begun:
+        catalog.create_result_table(**row("first"))
+    copied(source, target)
+    for number in range(4 - begun):
+        catalog.create_result_table(**row(f"more{number}"))
+    _copy_killed(source, target, "after", "create", key_of(at))
+    _vacuum(source, "later", "last")
+    assert source.size(key_of(at)) == 0
+    report = copied(source, target)
+    assert (report.ok, report.version) == (True, catalog.version)
+    assert rows_of(target) == rows_of(source)
+    check_invariants(target, LEFT)
+    assert root_format.read(target).coming == ()
+
+
+def test_killed_again_before_anything_is_filled_in(roots):
+    """A second kill forgets nothing of what the first has shown."""
+    source, target = roots.new(), roots.new()
+    catalog = opened(source).catalog
+    catalog.create_result_table(**row("first"))
+    copied(source, target)
+    catalog.create_result_table(**row("shown"))
+    _copy_killed(source, target, "after", "create", key_of(2))
+    for name in ("a", "b", "c"):
+        catalog.create_result_table(**row(name))
+    _copy_killed(source, target, "after", "create", key_of(3))
+    _vacuum(source, "later", "last")
+    assert copied(source, target).ok
+    assert rows_of(target) == rows_of(source)
+    check_invariants(target, LEFT)
+
+
+@pytest.mark.parametrize("at", [1, 2, 3, 4])
+def test_a_fork_of_a_killed_copy(at, roots):
+    """What was committed to a copy that was killed is never taken for the source's."""
+    source, target = roots.new(), roots.new()
+    catalog = opened(source).catalog
+    catalog.create_result_table(**row("first"))
+    copied(source, target)
+    for name in ("a", "b", "c"):
+        catalog.create_result_table(**row(name))
+    moment = "before" if at == 1 else "after"
+    _copy_killed(source, target, moment, "create", key_of(max(at, 2)))
+    Catalog(target).create_result_table(**row("mine"))
+    _vacuum(source, "later", "last")
+    before = contents(target)
+    with pytest.raises(ConflictError, match="does not have"):
+        copied(source, target)
+    assert contents(target) == before
 
 
 def go_on_a_little(source):

@@ -18,7 +18,7 @@ from support.results import DATA, build, finalize, row, write
 from support.roots import LocalRoots, MemoryRoots, contents
 from support.threads import begin
 
-from jammi_files import copy_root, fsck, manifest, root_format
+from jammi_files import copy_root, copy_versions, fsck, manifest, root_format
 from jammi_files.catalog import Catalog
 from jammi_files.copy_objects import Pair
 from jammi_files.draft import SEGMENTS
@@ -157,6 +157,68 @@ def test_new_results_are_no_hindrance(source, target):
     report = copied(HookedStorage(source, hook), target)
     assert (report.version, report.ok) == (8, True)
     require_version(source, target, report)
+
+
+def require_past(source, target):
+    """Check that every version which the source keeps, and every tag, has the same rows there."""
+    store = opened(source)
+    assert opened(target).catalog.tags() == store.catalog.tags()
+    keeps = store.catalog.snapshot()._snapshot.header.retention.keeps
+    for version in filter(keeps, range(1, store.catalog.version + 1)):
+        assert rows_of(target, version) == rows_of(source, version), version
+        assert target.read(key_of(version)) == source.read(key_of(version)), version
+    assert opened(target).catalog.history() == store.catalog.history()
+
+
+def _fill_and_vacuum(source):
+    store = opened(source)
+    build(store)
+    store.catalog.vacuum(0, dry_run=False)
+
+
+@pytest.mark.parametrize("tagged", [False, True])
+def test_versions_that_are_retired_before_they_are_filled_in(tagged, source, target):
+    """What a vacuum retires before it is filled in is looked at anew, and retired there too."""
+    build(opened(source))
+    copied(source, target)
+    for _ in range(3):
+        build(opened(source))
+    if tagged:
+        opened(source).catalog.tag("kept", 5)
+    newest = key_of(opened(source).catalog.version)
+    hook = Once("create", newest, lambda: _fill_and_vacuum(source), moment="after")
+    report = copied(source, HookedStorage(target, hook))
+    assert (report.ok, report.since) == (True, 2)
+    assert report.version == opened(source).catalog.version
+    require_version(source, target, report)
+    require_past(source, target)
+    operations = [info.operation for info in opened(target).catalog.history()]
+    assert copy_versions.OPERATION not in operations
+    assert target.size(key_of(4)) == 0
+    assert copied(source, target).copied == 0
+
+
+@pytest.mark.parametrize("damage", ["emptied", "deleted"])
+def test_a_version_that_is_lost_before_it_is_filled_in(damage, source, target):
+    """A version that the source keeps and has lost is named, and at the copy it is the same."""
+    build(opened(source))
+    copied(source, target)
+    for _ in range(3):
+        build(opened(source))
+    newest = key_of(opened(source).catalog.version)
+
+    def lose():
+        if damage == "emptied":
+            source.replace(key_of(5), b"")
+        else:
+            source.delete(key_of(5))
+
+    report = copied(source, HookedStorage(target, Once("create", newest, lose, moment="after")))
+    assert [trouble.key for trouble in report.troubles] == [key_of(5)]
+    assert (report.since, report.version) == (2, 8)
+    assert rows_of(target) == rows_of(source)
+    assert target.size(key_of(5)) == 0
+    assert rows_of(target, 6) == rows_of(source, 6)
 
 
 @pytest.mark.parametrize("times", [3, 12])
@@ -506,12 +568,7 @@ class Mirror(RuleBasedStateMachine):
         check_invariants(self.target, LEFT)
         copy = opened(self.target)
         assert not [each for each in copy.verify_all() if not each.ok]
-        assert copy.catalog.tags() == self.store.catalog.tags()
-        assert copy.catalog.history() == self.store.catalog.history()
-        keeps = self.store.catalog.snapshot()._snapshot.header.retention.keeps
-        for version in filter(keeps, range(1, report.version)):
-            assert rows_of(self.target, version) == rows_of(self.source, version)
-            assert self.target.read(key_of(version)) == self.source.read(key_of(version))
+        require_past(self.source, self.target)
         assert copied(self.source, self.target).copied == 0
 
 

@@ -39,6 +39,7 @@ _OPERATIONS = "tests/test_operations.py"
 _WORLDS = "tests/test_tenants.py"
 _HOSTILE = "tests/test_hostile.py"
 _PARTS = "tests/test_parts.py"
+_CRASH = "tests/test_copy_crash.py"
 _CLUSTERS = "tests/test_clusters.py"
 
 LOCAL = (
@@ -1264,7 +1265,7 @@ WORKERS = (
     ),
     _mutant(
         "workers: a copy is where the caller looks",
-        "copy_root",
+        "copy_crew",
         "        return isinstance(self._target, LocalStorage) and",
         "        return False and",
         f"{_CLUSTERS} -k write_elsewhere",
@@ -1481,6 +1482,39 @@ COPIES = (
         "        return ensure(storage)  # another process was first\n",
         "        return created\n",
         "tests/test_copy_races.py::test_a_copy_claims_the_root_of_a_first_writer",
+        "copies: all that a kill may have left is filled in",
+        "copy_root",
+        "range(max(1, noted.version) if noted else 1, plan.version)",
+        "range(max(1, noted.version if noted else 1, plan.version - 32), plan.version)",
+        f"{_CRASH}::test_a_tag_below_many_retired_versions",
+    ),
+    _mutant(
+        "copies: what the source retires under a stand-in is looked at anew",
+        "copy_root",
+        "        return {key_of(version): (0, RETIRED) for version in gone}\n",
+        "        return {}\n",
+        "tests/test_copy_races.py::test_versions_that_are_retired_before_they_are_filled_in",
+    ),
+    _mutant(
+        "copies: a stand-in for what is lost does not stay",
+        "copy_root",
+        "self._retire(v for v in versions if v in lost or not",
+        "self._retire(v for v in versions if not",
+        "tests/test_copy_races.py::test_a_version_that_is_lost_before_it_is_filled_in",
+    ),
+    _mutant(
+        "copies: what is to come is noted before it is shown",
+        "copy_root",
+        "            coming = Commit(since, self._standing.commit_id), Commit(",
+        "            coming = (Commit(since, self._standing.commit_id),)\n            _ = Commit(",
+        f"{_CRASH}::test_killed_where_the_source_retires_all_that_is_known",
+    ),
+    _mutant(
+        "copies: what a killed call has shown stays noted",
+        "copy_root",
+        "coming = Commit(since, self._standing.commit_id), ",
+        "coming = Commit(plan.version, plan.commit_id), ",
+        f"{_CRASH}::test_killed_again_before_anything_is_filled_in",
     ),
 )
 
