@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import multiprocessing
+import random
 import threading
 from multiprocessing.connection import Connection
 
 import pytest
-from support.copies import copied, opened, rows_of, shown
+from support.copies import copied, opened, require_past, rows_of, shown
 from support.faults import CountingStorage, Crash, CrashingStorage, HookedStorage, When
 from support.invariants import check_invariants
-from support.results import build, row
+from support.results import build, finalize, row, write
 from support.roots import LocalRoots, MemoryRoots, contents
 
 from jammi_files import copy_root, root_format
@@ -303,6 +305,94 @@ def go_on_a_little(source):
     build(store)
 
 
+class Histories:
+    """A source that does what sources do, and a copy that is killed again and again."""
+
+    def __init__(self, seed, supply):
+        self.random = random.Random(seed)
+        self.source, self.target = supply.new(), supply.new()
+        self.store = opened(self.source)
+        self.numbers = itertools.count()
+
+    def go_on(self, most):
+        """Change the source up to so many times."""
+        for _ in range(self.random.randint(0, most)):
+            act = self.random.choice(
+                [self.create] * 4 + [build] + [self.use_again] + [self.tag] * 2 + [self.vacuum] * 2
+                + [self.delete, self.untag, self.compact]
+            )  # fmt: skip
+            act(self.store)
+
+    def create(self, store):
+        store.catalog.create_result_table(**row(f"row{next(self.numbers)}"))
+
+    def use_again(self, store):
+        if store.catalog.get_result_table("again") is not None:
+            store.delete_table("again")
+        store.catalog.create_result_table(**row("again"))
+        write(store, "again")
+        finalize(store, "again")
+
+    def delete(self, store):
+        names = sorted(store.catalog.scan(columns=["table_name"]).column(0).to_pylist())
+        if names:
+            store.delete_table(self.random.choice(names))
+
+    def tag(self, store):
+        store.catalog.tag(f"tag{next(self.numbers)}")
+
+    def untag(self, store):
+        for name in self.random.sample(sorted(store.catalog.tags()), k=len(store.catalog.tags()))[
+            :1
+        ]:
+            store.catalog.untag(name)
+
+    def vacuum(self, store):
+        if store.catalog.version:
+            keep = self.random.choice([1, 1, 3, 12])
+            store.catalog.vacuum(0, keep_last=keep, dry_run=False)
+
+    def compact(self, store):
+        store.catalog.compact()
+
+    def copy_killed(self):
+        """Copy, to be killed at any operation."""
+        crashing = CrashingStorage(self.target, self.random.randint(0, 40), When.AFTER)
+        with contextlib.suppress(Crash):
+            copied(self.source, crashing)
+
+    def copy_beside(self):
+        """Copy, while the source goes on once, at any change of the copy."""
+        left = self.random.randint(0, 20)
+
+        def hook(moment, kind, _key):
+            nonlocal left
+            left -= moment == "after" and kind in ("create", "replace", "publish")
+            if left == 0:
+                left = -1
+                self.go_on(4)
+
+        return copied(self.source, HookedStorage(self.target, hook))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_histories(seed):
+    """Whatever was killed and retired, after a copy that is fine no answer of the past differs."""
+    supply = MemoryRoots()
+    history = Histories(seed, supply)
+    history.create(history.store)
+    for _ in range(6):
+        history.go_on(12)
+        for _ in range(history.random.randint(0, 2)):
+            history.copy_killed()
+            history.go_on(6)
+        assert history.copy_beside().ok
+        assert copied(history.source, history.target).ok
+        require_past(history.source, history.target)
+    check_invariants(history.target, LEFT | {Kind.DEAD_BUILD})
+    supply.close()
+
+
 # --- killed
 
 
@@ -353,6 +443,4 @@ def test_killed(steps, source, tmp_path):
 
 
 def _nothing():
-    import contextlib  # noqa: PLC0415
-
     return contextlib.nullcontext()

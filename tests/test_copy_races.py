@@ -10,7 +10,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
-from support.copies import copied, opened, rows_of
+from support.copies import copied, opened, require_past, rows_of
 from support.faults import HookedStorage
 from support.invariants import check_invariants
 from support.processes import run_together
@@ -157,17 +157,6 @@ def test_new_results_are_no_hindrance(source, target):
     report = copied(HookedStorage(source, hook), target)
     assert (report.version, report.ok) == (8, True)
     require_version(source, target, report)
-
-
-def require_past(source, target):
-    """Check that every version which the source keeps, and every tag, has the same rows there."""
-    store = opened(source)
-    assert opened(target).catalog.tags() == store.catalog.tags()
-    keeps = store.catalog.snapshot()._snapshot.header.retention.keeps
-    for version in filter(keeps, range(1, store.catalog.version + 1)):
-        assert rows_of(target, version) == rows_of(source, version), version
-        assert target.read(key_of(version)) == source.read(key_of(version)), version
-    assert opened(target).catalog.history() == store.catalog.history()
 
 
 def _fill_and_vacuum(source):

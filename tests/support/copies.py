@@ -13,6 +13,7 @@ from jammi_files import root_format
 from jammi_files.catalog import Catalog
 from jammi_files.copy_objects import Pair
 from jammi_files.copy_root import CopyReport, copy_root
+from jammi_files.log import key_of
 from jammi_files.storage import Storage
 from jammi_files.store import ResultStore
 
@@ -61,3 +62,14 @@ def rows_of(storage: Storage, version: int | None = None) -> list[dict[str, Any]
 def opened(storage: Storage) -> ResultStore:
     """Open a root as its administrator."""
     return ResultStore(Catalog(storage)).as_admin()
+
+
+def require_past(source: Storage, target: Storage) -> None:
+    """Check that every version which the source keeps, and every tag, is the same at a copy."""
+    here, there = opened(source).catalog, opened(target).catalog
+    assert there.tags() == here.tags()
+    keeps = here.snapshot()._snapshot.header.retention.keeps
+    for version in filter(keeps, range(1, here.version + 1)):
+        assert rows_of(target, version) == rows_of(source, version), version
+        assert target.read(key_of(version)) == source.read(key_of(version)), version
+    assert there.history() == here.history()
