@@ -92,8 +92,9 @@ def run_fsck(args: argparse.Namespace) -> Answer:
     """Check the whole root, or mend it."""
     if args.repair:
         return _repair(args)
-    if args.dry_run or args.accept_loss or args.owner is not None:
-        raise InvalidInputError("--dry-run, --owner and --accept-loss belong to --repair")
+    if args.dry_run or args.accept_loss or {args.owner, args.catalog_id} != {None}:
+        options = "--dry-run, --owner, --catalog-id and --accept-loss"
+        raise InvalidInputError(f"{options} belong to --repair")
     catalog = open_store(args, whole=True).catalog
     with terminal.progress("Checking", sys.stderr, "results") as step:
         findings = fsck(catalog, deep=args.deep, progress=step)
@@ -111,6 +112,7 @@ def _repair(args: argparse.Namespace) -> Answer:
             dry_run=args.dry_run,
             owner=args.owner,
             accept_loss=args.accept_loss,
+            catalog_id=args.catalog_id,
             progress=step,
         )
     findings = [views.finding(each) for each in report.remaining]

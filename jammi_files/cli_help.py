@@ -193,7 +193,8 @@ Notices are what a crash may leave: harmless. Exit code 1: an error was found.
 
 With --repair the whole root is mended as far as that loses nothing: a lost catalog is made anew
 from the results, dead builds are ended. What loses something is done only with --accept-loss.
-Where a result does not say whose it is, --owner must.
+Where a result does not say whose it is, --owner must. Where format.json is lost, --catalog-id says
+by which id copies know the catalog.
 
 examples:
   jammi-files fsck --deep --root ./results

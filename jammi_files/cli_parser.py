@@ -230,6 +230,8 @@ def _add_fsck(commands: _Commands) -> None:
     command.add_argument("--owner", metavar="UUID|global", help=owner)
     loss = "with --repair: go back to what is readable, and give up the rest"
     command.add_argument("--accept-loss", action="store_true", help=loss)
+    known = "with --repair: the catalog's id, where format.json is lost"
+    command.add_argument("--catalog-id", metavar="ID", help=known)
 
 
 def _add_vacuum(commands: _Commands) -> None:

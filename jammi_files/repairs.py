@@ -15,25 +15,21 @@ from concurrent.futures import Executor
 from enum import StrEnum
 from typing import Any, Literal
 
-import orjson
-
-from jammi_files import garbage, lease, naming, parts, recovery, root_format
+from jammi_files import garbage, lease, naming, parts, recovery, reformat, root_format
 from jammi_files.artifacts import Artifacts
 from jammi_files.catalog import Catalog
 from jammi_files.draft import CatalogCodec, Draft
 from jammi_files.errors import (
     ConflictError,
-    FormatError,
     InvalidInputError,
     StateError,
     StorageError,
-    UnsupportedVersionError,
 )
 from jammi_files.fsck import Finding, Kind, Severity, fsck
-from jammi_files.jammi_db import CATALOG as JAMMI_CATALOG
 from jammi_files.log import key_of
 from jammi_files.parts import Progress, Workers
 from jammi_files.rebuild import Rebuilt, rebuild
+from jammi_files.reformat import LostFormat
 from jammi_files.roots import open_storage
 from jammi_files.salvage import Salvage, salvage
 from jammi_files.schema import ResultTableRecord, ResultTableStatus
@@ -120,16 +116,20 @@ def repair(  # noqa: PLR0913 - one keyword per choice
     dry_run: bool = True,
     owner: str | uuid.UUID | None = None,
     accept_loss: bool = False,
+    catalog_id: str | None = None,
     storage_options: Mapping[str, Any] | None = None,
     executor: Executor | None = None,
     progress: Progress | None = None,
 ) -> RepairReport:
     """Mend a root, or with ``dry_run`` say how.
 
-    Without ``accept_loss`` only what loses nothing is done: a missing ``format.json`` is written
+    Without ``accept_loss`` only what loses nothing is done: a damaged ``format.json`` is written
     anew, a catalog that is gone is rebuilt from the results themselves, dead builds are ended and
     their left-overs swept. With it, a newest version that cannot be read in full is followed by one
     that holds what can: from older versions, and from results that none of them knows.
+
+    Copies know their source by the id in ``format.json``. Where that is lost, ``catalog_id`` must
+    say it (the ``format.json`` of a copy has it), or its loss be accepted.
 
     A rebuilt row says what footer, sidecar and name of its result say; data that its sidecar does
     not attest gets a failed row, and keeps its bytes. Whose a result is stands in its footer; where
@@ -141,9 +141,9 @@ def repair(  # noqa: PLR0913 - one keyword per choice
 
     Raises:
         InvalidInputError: results without a known owner, and no ``owner``: nothing was written. Or
-            a directory of jammi-db: import it. Or ``executor`` is none.
-        StateError: the newest version is damaged, and ``accept_loss`` is False: nothing was
-            written. Or the root is an unfinished copy.
+            a directory of jammi-db: import it. Or ``executor`` or ``catalog_id`` is none.
+        StateError: something would be lost, and ``accept_loss`` is False: nothing was written. Or
+            the root is an unfinished copy.
         UnsupportedVersionError: a newer library wrote the catalog.
         FormatError: the root is the catalog of another program.
         StorageError: there is neither a catalog nor a result to make one from.
@@ -152,60 +152,38 @@ def repair(  # noqa: PLR0913 - one keyword per choice
     parts.require_executor(executor)
     storage = root if isinstance(root, Storage) else _open(root, storage_options)
     whose = None if owner is None else GLOBAL if owner == GLOBAL else TenantId(owner)
-    actions = list(_check_format(storage))
-    found = salvage(storage)
-    version = None
+    lost, found = reformat.find_loss(storage, catalog_id), salvage(storage)
+    actions, rebuilding = [*_reformat(lost, found)], _Rebuilding([], [], [])
     if not found.is_whole or not found.newest:
         with Workers(executor) as workers:
             rebuilding = _rebuild(storage, found, whose, workers, progress)
         if not (found.newest or rebuilding.actions) and storage.size(root_format.KEY) is None:
             raise StorageError(f"no catalog at '{storage.root}', and no results to make one from")
         actions += [*_fall_back(found), *rebuilding.actions]
-        if dry_run:
-            return RepairReport(tuple(actions), (), None, dry_run)
-        _require_consent(found, rebuilding, accept_loss=accept_loss)
-        _write_format(storage)
+    if actions and dry_run:
+        return RepairReport(tuple(actions), (), None, dry_run)
+    version = None
+    if actions:
+        _require_consent(actions, rebuilding.unowned, accept_loss=accept_loss)
+        reformat.write(storage, lost)
         version = _commit(storage, found, rebuilding.records)
-    elif actions:
-        if dry_run:
-            return RepairReport(tuple(actions), (), None, dry_run)
-        _write_format(storage)
     catalog = Catalog(storage).as_admin()
     actions += _mend(catalog, dry_run=dry_run)
-    remaining = () if dry_run else tuple(fsck(catalog))
-    return RepairReport(tuple(actions), remaining, version, dry_run)
+    return RepairReport(tuple(actions), () if dry_run else tuple(fsck(catalog)), version, dry_run)
 
 
 def _open(root: str | os.PathLike[str], options: Mapping[str, Any] | None) -> Storage:
     return open_storage(root, storage_options=options)
 
 
-def _check_format(storage: Storage) -> Iterator[RepairAction]:
-    """Say whether ``format.json`` has to be written anew; raise for what is not ours to mend."""
-    try:
-        known = root_format.read(storage)
-    except UnsupportedVersionError:
-        raise
-    except FormatError as error:
-        if _names_another_format(storage.read(root_format.KEY)):
-            raise
-        yield RepairAction(RepairStep.FORMAT, root_format.KEY, str(error))
+def _reformat(lost: LostFormat | None, found: Salvage) -> Iterator[RepairAction]:
+    if lost is None:
         return
-    if known is not None:
-        return
-    if storage.size(JAMMI_CATALOG) is not None:
-        msg = f"'{storage.root}' is a directory of jammi-db: import it into a root of its own"
-        raise InvalidInputError(msg)
-    if storage.list("") or storage.list(garbage.CATALOG):
-        yield RepairAction(RepairStep.FORMAT, root_format.KEY, "it is missing")
-
-
-def _names_another_format(data: bytes) -> bool:
-    try:
-        name = orjson.loads(data)["format"]
-    except (ValueError, TypeError, KeyError):
-        return False
-    return isinstance(name, str) and not name.startswith("jammi_files")
+    reason, loses = lost.reason, None
+    if lost.catalog_id is None and found.newest:
+        reason += "; nothing says the catalog's id: give catalog_id, if a copy's format.json has it"
+        loses = "the catalog's id: its copies cannot be brought forward any more, only made anew"
+    yield RepairAction(RepairStep.FORMAT, root_format.KEY, reason, loses)
 
 
 def _fall_back(found: Salvage) -> Iterator[RepairAction]:
@@ -316,30 +294,24 @@ def _adoption(rebuilt: Rebuilt, owner: str | None) -> RepairAction:
     return RepairAction(RepairStep.QUARANTINE, name, "; ".join([rebuilt.problem, *notes]))
 
 
-def _require_consent(found: Salvage, rebuilding: _Rebuilding, *, accept_loss: bool) -> None:
-    if not found.is_whole and not accept_loss:
-        key, problem = found.lost[0]
+def _require_consent(
+    actions: Sequence[RepairAction], unowned: Sequence[str], *, accept_loss: bool
+) -> None:
+    """Raise if something would be given up, or given to nobody."""
+    for action in actions:
+        if action.loses is not None and not accept_loss:
+            msg = (
+                f"{action.reason}; restore '{action.subject}' from a backup, or give up what only"
+                " it held with accept_loss (a plan with dry_run names all of it); nothing was"
+                " changed"
+            )
+            raise StateError(msg)
+    if unowned:
         msg = (
-            f"{problem}; restore '{key}' from a backup, or give up what only it held with "
-            "accept_loss (a plan with dry_run names all of it); nothing was changed"
-        )
-        raise StateError(msg)
-    if rebuilding.unowned:
-        count, first = len(rebuilding.unowned), rebuilding.unowned[0]
-        msg = (
-            f"nothing says whose {count} results are (the first is '{first}'): give owner, a tenant"
-            " or 'global'; nothing was changed"
+            f"nothing says whose {len(unowned)} results are (the first is '{unowned[0]}'): give "
+            "owner, a tenant or 'global'; nothing was changed"
         )
         raise InvalidInputError(msg)
-
-
-def _write_format(storage: Storage) -> None:
-    try:
-        known = root_format.read(storage)
-    except FormatError:
-        storage.delete(root_format.KEY)
-        known = None
-    root_format.ensure(storage, known)
 
 
 def _commit(storage: Storage, found: Salvage, records: Sequence[ResultTableRecord]) -> int | None:

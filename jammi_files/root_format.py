@@ -104,8 +104,12 @@ def _commit_of(fields: dict[str, Any]) -> Commit:
     return Commit(int(fields["version"]), str(fields["commit_id"]))
 
 
-def ensure(storage: Storage, known: RootFormat | None = None) -> RootFormat:
+def ensure(
+    storage: Storage, known: RootFormat | None = None, catalog_id: str | None = None
+) -> RootFormat:
     """Return what the root says of itself, creating the object if the root has none.
+
+    ``catalog_id`` is the id that the catalog has had before, if it is known.
 
     To be called before the first write. In a bucket it proves that a create is exclusive there,
     unless the root remembers that it was proved for this very bucket at this endpoint.
@@ -118,12 +122,23 @@ def ensure(storage: Storage, known: RootFormat | None = None) -> RootFormat:
         _prove_exclusive_create(storage)
     if known is not None:
         return known
-    created = _new(storage, uuid.uuid4().hex)
+    created = _new(storage, catalog_id or uuid.uuid4().hex)
     try:
         storage.create(KEY, _encode(created))
     except FileExistsError:
         return ensure(storage)  # another process was first
     return created
+
+
+def renew(storage: Storage, catalog_id: str | None) -> None:
+    """Replace a damaged object, under the id that the catalog has had if it is known.
+
+    Raises:
+        StorageError: the store overwrites where it should create; nothing was written but a probe.
+    """
+    if storage.store is not None:
+        _prove_exclusive_create(storage)
+    storage.replace(KEY, _encode(_new(storage, catalog_id or uuid.uuid4().hex)))
 
 
 def begin_copy(storage: Storage, catalog_id: str) -> None:

@@ -36,7 +36,7 @@ LAYERS = [
     ("serving", "pages"),
     ("__init__",),
     ("copy_root", "copy_crew", "copy_plan", "copy_versions", "copy_objects"),
-    ("repairs", "interop", "fsck", "jammi_db", "jammi_rows", "offline"),
+    ("repairs", "interop", "fsck", "reformat", "jammi_db", "jammi_rows", "offline"),
     ("store", "recompute", "recompute_job", "reuse", "answers"),
     (
         "sql",

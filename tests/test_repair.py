@@ -32,8 +32,11 @@ from jammi_files import (
     artifact_digest,
     lease,
     repair,
+    root_format,
 )
 from jammi_files.catalog import Catalog
+from jammi_files.copy_objects import Pair
+from jammi_files.copy_root import copy_root
 from jammi_files.errors import ConflictError, FormatError
 from jammi_files.fsck import Kind, Remedy, Severity, fsck
 from jammi_files.interop import import_jammi
@@ -351,19 +354,60 @@ def test_a_directory_of_the_engine_is_imported(tmp_path):
 # format.json
 
 
-@pytest.mark.parametrize("data", [None, b"", b"{", b"[]", b'{"format": "jammi_files"}', b"\xff"])
-def test_format_is_written_anew(data, storage, store):
-    """A missing or damaged format.json costs nothing: the versions are what the catalog is."""
-    name = build(store)
-    rows_before = store.catalog.scan()
+def wreck_format(storage, data):
+    """Let ``format.json`` have those bytes, or be missing."""
     storage.delete("_catalog/format.json")
     if data is not None:
         storage.create("_catalog/format.json", data)
-    assert steps(repair(storage)) == [("format", "_catalog/format.json")]
-    report = repair(storage, dry_run=False)
+
+
+@pytest.mark.parametrize("data", [None, b"", b"{", b"[]", b'{"format": "jammi_files"}', b"\xff"])
+def test_format_is_written_anew(data, storage, store):
+    """The versions are what the catalog is; only the id, which copies know, can be lost with it."""
+    name = build(store)
+    rows_before = store.catalog.scan()
+    wreck_format(storage, data)
+    before = contents(storage)
+    (action,) = repair(storage).actions
+    assert (action.step, action.subject) == (RepairStep.FORMAT, "_catalog/format.json")
+    assert "the catalog's id" in action.loses
+    with pytest.raises(StateError, match=r"give catalog_id.*accept_loss"):
+        repair(storage, dry_run=False)
+    assert contents(storage) == before
+    report = repair(storage, dry_run=False, accept_loss=True)
     assert (report.version, report.ok) == (None, True)
     assert opened(storage).catalog.scan() == rows_before
     assert opened(storage).verify_materialization(name).ok
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_a_copy_still_knows_its_source(given, roots, storage, store):
+    """The id is read from what is left of format.json, or is the caller's: copies go on."""
+    build(store)
+    mirror = roots.new()
+    copy_root(Pair(storage, mirror, verify=True))
+    catalog_id = root_format.read(mirror).catalog_id
+    sound = storage.read("_catalog/format.json")
+    wreck_format(storage, None if given else sound[: sound.index(b"library_version")])
+    hint = catalog_id if given else None
+    assert [action.loses for action in repair(storage, catalog_id=hint).actions] == [None]
+    assert repair(storage, dry_run=False, catalog_id=hint).ok
+    assert root_format.read(storage).catalog_id == catalog_id
+    build(opened(storage))
+    copied = copy_root(Pair(storage, mirror, verify=True))
+    assert copied.version == opened(storage).catalog.version
+
+
+def test_another_catalogs_id(storage, store):
+    """An id that is none, or not that of a sound format.json, is refused: nothing is written."""
+    build(store)
+    before = contents(storage)
+    for wrong, problem in (("x", "32 hex digits"), ("0" * 32, "the id of this catalog is")):
+        with pytest.raises(InvalidInputError, match=problem):
+            repair(storage, dry_run=False, catalog_id=wrong)
+    assert contents(storage) == before
+    known = root_format.read(storage).catalog_id
+    assert repair(storage, dry_run=False, catalog_id=known).actions == ()
 
 
 @pytest.mark.parametrize(

@@ -1572,6 +1572,20 @@ TOLD = (
 
 REPAIRS = (
     _mutant(
+        "repair: the catalog's id is not given up unasked",
+        "repairs",
+        "        if action.loses is not None and not accept_loss:\n",
+        "        if False:\n",
+        "tests/test_repair.py::test_format_is_written_anew",
+    ),
+    _mutant(
+        "repair: the catalog's id is taken from what is left",
+        "reformat",
+        "catalog_id or (said and said[1].decode())",
+        "catalog_id",
+        "tests/test_repair.py::test_a_copy_still_knows_its_source",
+    ),
+    _mutant(
         "repair: a version that says that it is another is not used",
         "draft",
         "        if header.version != version:\n",
