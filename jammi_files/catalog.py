@@ -19,13 +19,9 @@ import pyarrow as pa
 
 from jammi_files import events, lease, manifest, root_format, rules
 from jammi_files.draft import CatalogCodec, Draft, merge_segments
-from jammi_files.errors import (
-    InvalidInputError,
-    JammiFilesError,
-    StateError,
-    VersionNotFoundError,
-)
+from jammi_files.errors import InvalidInputError, JammiFilesError, StateError, VersionNotFoundError
 from jammi_files.events import Event
+from jammi_files.header import SegmentInfo
 from jammi_files.history import CommitInfo, find_version_at, read_history
 from jammi_files.hooks import Observers
 from jammi_files.log import Log
@@ -371,7 +367,7 @@ class Catalog(Upkeep):
             finally:
                 self._shared.merging.release()
 
-    def _merge(self, crowd: Sequence[manifest.SegmentInfo], operation: str) -> bool:
+    def _merge(self, crowd: Sequence[SegmentInfo], operation: str) -> bool:
         """Merge outside the lock, commit the swap; False, nothing done, if it came too late."""
         known = self._shared.log.known
         everything = known.runs.segments

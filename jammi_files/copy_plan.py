@@ -14,8 +14,8 @@ from jammi_files.copy_objects import ObjectJob, Pair, Part, ResultJob
 from jammi_files.copy_versions import RETIRED, Standing, VersionJob
 from jammi_files.draft import Draft
 from jammi_files.errors import FormatError
+from jammi_files.header import Header
 from jammi_files.log import PREFIX, Log, key_of, number_of
-from jammi_files.manifest import Header
 from jammi_files.reads import admit_table
 from jammi_files.retention import Retention
 from jammi_files.retired import without_mark_size

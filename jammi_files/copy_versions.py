@@ -25,8 +25,8 @@ from jammi_files.copy_objects import (
     silent,
 )
 from jammi_files.errors import AlreadyExistsError, ConflictError, FormatError
+from jammi_files.header import Header
 from jammi_files.log import key_of
-from jammi_files.manifest import Header
 from jammi_files.root_format import Commit, RootFormat
 from jammi_files.rows import STORED
 from jammi_files.storage import Storage

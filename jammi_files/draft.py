@@ -18,8 +18,9 @@ import pyarrow.compute as pc
 
 from jammi_files import manifest
 from jammi_files.errors import FormatError, JammiFilesError, VersionNotFoundError
+from jammi_files.header import Header, SegmentInfo
 from jammi_files.log import Log, key_of
-from jammi_files.manifest import Header, MissingSegmentError, SegmentInfo
+from jammi_files.manifest import MissingSegmentError
 from jammi_files.retention import Retention
 from jammi_files.row_pages import Stripe, stripe
 from jammi_files.rows import Row, table_of, with_dictionaries

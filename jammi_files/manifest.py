@@ -11,27 +11,21 @@ import contextlib
 import dataclasses
 import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, BinaryIO, TypeVar
+from typing import BinaryIO
 
-import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from jammi_files.errors import FormatError, InvalidInputError, UnsupportedVersionError
+from jammi_files import footer_digest
+from jammi_files.errors import FormatError, InvalidInputError
+from jammi_files.header import METADATA_KEY, Header, SegmentInfo, header_to_json, parse_header
 from jammi_files.parquet_claims import MOST_TIMES, require_bounded
-from jammi_files.parquet_footer import MOST_MEMORY
-from jammi_files.retention import Retention
+from jammi_files.parquet_footer import MOST_MEMORY, footer_of
 from jammi_files.row_pages import Stripe, metadata_of, to_parquet
 from jammi_files.rows import STORED, Row, conform, rows_of, with_dictionaries
 from jammi_files.schema import LOW_CARDINALITY
 from jammi_files.segment_file import SegmentFile, open_parquet, owned
-from jammi_files.timestamps import format_timestamp, parse_timestamp
-
-T = TypeVar("T")
-
-FORMAT_VERSION = 1
-METADATA_KEY = b"jammi_files"
 
 INLINE_ROWS = 128
 """Rows that a manifest carries itself; one more turns them into a segment."""
@@ -47,7 +41,6 @@ MERGE_IN_COMMIT_ROWS = 8192
 
 MAX_MANIFEST_BYTES = 64 * 2**20
 MAX_MANIFEST_ROWS = 65_536
-MAX_HEADER_BYTES = 4 * 2**20
 """What is refused before it is decoded; no writer comes near."""
 
 ROW_GROUP_ROWS = 16_384
@@ -56,42 +49,8 @@ _GROUP_BYTES = 64 * 2**20
 """Bytes of rows in memory from which on a row group has fewer of them: readers have a limit."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class SegmentInfo:
-    """A manifest's entry for one segment; ``level`` counts the merges behind it."""
-
-    key: str
-    rows: int
-    level: int
-    min_name: str
-    max_name: str
-    min_seq: int
-    max_seq: int
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Header:
-    """What a manifest says of its version; ``committed_at`` is nanoseconds since the epoch.
-
-    ``extra`` holds the keys of a newer library, which every commit carries on.
-    """
-
-    version: int
-    commit_id: str
-    operation: str
-    committed_at: int
-    writer: str
-    segments: tuple[SegmentInfo, ...] = ()
-    retention: Retention = dataclasses.field(default_factory=Retention)
-    extra: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-
-
 class MissingSegmentError(FormatError):
     """A manifest lists a segment that is not there: damage, or vacuum retired that version."""
-
-
-_OWN_FIELDS = ("version", "commit_id", "operation", "committed_at", "writer", "segments")
-_RETENTION_FIELDS = tuple(field.name for field in dataclasses.fields(Retention))
 
 
 def encode_manifest(header: Header, table: pa.Table) -> bytes:
@@ -102,31 +61,24 @@ def encode_manifest(header: Header, table: pa.Table) -> bytes:
     sink = io.BytesIO()
     with pq.ParquetWriter(
         sink,
-        table.schema,
+        table.schema.remove_metadata(),  # that of the file it was read from
         compression="lz4",
         use_dictionary=False,
         write_statistics=False,
         write_page_checksum=True,
     ) as writer:
-        writer.add_key_value_metadata({METADATA_KEY: _said(header)})
+        writer.add_key_value_metadata(_metadata(header))
         writer.write_table(table)
-    return sink.getvalue()
+    return footer_digest.sealed(sink.getvalue())
 
 
 def encode_stripes(header: Header, stripes: Sequence[Stripe]) -> bytes:
     """Return the bytes of one version's manifest whose inline rows are given as stripes."""
-    return to_parquet(stripes, {METADATA_KEY: _said(header)})
+    return footer_digest.sealed(to_parquet(stripes, _metadata(header)))
 
 
-def _said(header: Header) -> bytes:
-    fields = dict(header.extra)
-    fields |= {name: getattr(header, name) for name in _OWN_FIELDS}
-    fields |= {name: getattr(header.retention, name) for name in _RETENTION_FIELDS}
-    fields |= {
-        "format_version": FORMAT_VERSION,
-        "committed_at": format_timestamp(header.committed_at),
-    }
-    return orjson.dumps(fields)
+def _metadata(header: Header) -> dict[bytes, bytes]:
+    return {METADATA_KEY: header_to_json(header), **footer_digest.UNSEALED}
 
 
 def decode_header(key: str, data: bytes) -> Header:
@@ -136,7 +88,7 @@ def decode_header(key: str, data: bytes) -> Header:
         FormatError: the bytes are no manifest.
         UnsupportedVersionError: a newer library wrote it in a format this one does not know.
     """
-    return _header(key, _look(key, data))
+    return parse_header(key, _look(key, data))
 
 
 def decode_manifest(
@@ -151,7 +103,7 @@ def decode_manifest(
         FormatError: the bytes are no manifest.
         UnsupportedVersionError: a newer library wrote it in a format this one does not know.
     """
-    header = _header(key, _look(key, data))
+    header = parse_header(key, _look(key, data))
     try:
         with open_parquet(pa.BufferReader(data), ()) as file:
             table = conform(file.read(use_threads=False))
@@ -186,7 +138,7 @@ def decode_columns(key: str, data: bytes, columns: Sequence[str]) -> tuple[Heade
         FormatError: the bytes are no manifest.
         UnsupportedVersionError: a newer library wrote it in a format this one does not know.
     """
-    header = _header(key, _look(key, data))
+    header = parse_header(key, _look(key, data))
     try:
         with open_parquet(pa.BufferReader(data), ()) as file:
             return header, file.read(columns=list(columns), use_threads=False)
@@ -208,17 +160,19 @@ def encode_segment(table: pa.Table) -> bytes:
         InvalidInputError: a row is so large that no reader would take it.
     """
     sink, size = io.BytesIO(), table.nbytes
-    pq.write_table(
-        table,
+    with pq.ParquetWriter(
         sink,
+        table.schema.remove_metadata(),
         compression="zstd",
         compression_level=1,
         use_dictionary=list(LOW_CARDINALITY),
         write_statistics=["table_name", "seq"],
-        row_group_size=max(1, min(ROW_GROUP_ROWS, table.num_rows * _GROUP_BYTES // max(1, size))),
         write_page_checksum=True,
-    )
-    data = sink.getvalue()
+    ) as writer:
+        writer.add_key_value_metadata(footer_digest.UNSEALED)
+        most = table.num_rows * _GROUP_BYTES // max(1, size)
+        writer.write_table(table, row_group_size=max(1, min(ROW_GROUP_ROWS, most)))
+    data = footer_digest.sealed(sink.getvalue())
     if size > _GROUP_BYTES:
         try:
             require_bounded(data, LOW_CARDINALITY, max(MOST_MEMORY, MOST_TIMES * len(data)))
@@ -227,17 +181,24 @@ def encode_segment(table: pa.Table) -> bytes:
     return data
 
 
-def open_segment(key: str, opener: Callable[[str], BinaryIO]) -> SegmentFile:
+def open_segment(
+    key: str, opener: Callable[[str], BinaryIO], listed: SegmentInfo | None = None
+) -> SegmentFile:
     """Open a segment for reading by row group; see `read_group`.
 
+    ``listed`` is what the manifest says of it.
+
     Raises:
-        FormatError: the object is missing, although a manifest lists it, or no Parquet file.
+        FormatError: the object is missing, although a manifest lists it, no Parquet file, or
+            another segment than the one that is listed.
     """
     with contextlib.ExitStack() as opened:
         try:
             file = opener(key)
             opened.callback(file.close)
             found = SegmentFile(file, LOW_CARDINALITY)
+            if listed and (found.rows, found.least[:1]) != (listed.rows, [listed.min_name]):
+                raise ValueError(_not_listed(listed))
         except FileNotFoundError:  # at the first read on storage without open files
             raise missing_segment(key) from None
         except (OSError, ValueError) as error:
@@ -251,20 +212,21 @@ def missing_segment(key: str) -> MissingSegmentError:
     return MissingSegmentError(f"segment '{key}' is missing, although a manifest lists it")
 
 
-def decode_segment(key: str, data: bytes) -> pa.Table:
-    """Return a segment's rows in one chunk.
+def decode_segment(key: str, data: bytes, listed: SegmentInfo | None = None) -> pa.Table:
+    """Return a segment's rows in one chunk; ``listed`` is what the manifest says of it.
 
     Raises:
-        FormatError: the bytes are damaged.
+        FormatError: the bytes are damaged, or another segment than the one that is listed.
     """
 
     def read() -> pa.Table:
         most = max(MOST_MEMORY, MOST_TIMES * len(data))
-        _, folded = require_bounded(data, LOW_CARDINALITY, most)
+        said, folded = require_bounded(data, LOW_CARDINALITY, most)
+        footer_digest.require(footer_of(data), said.metadata)
         with open_parquet(pa.BufferReader(owned(data)), folded) as file:
             return file.read()
 
-    return _read(key, read)
+    return _read(key, read, listed)
 
 
 def read_group(key: str, file: SegmentFile, group: int) -> pa.Table:
@@ -276,11 +238,13 @@ def read_group(key: str, file: SegmentFile, group: int) -> pa.Table:
     return _read(key, lambda: file.read(group))
 
 
-def _read(key: str, read: Callable[[], pa.Table]) -> pa.Table:
+def _read(key: str, read: Callable[[], pa.Table], listed: SegmentInfo | None = None) -> pa.Table:
     try:
         table = with_dictionaries(conform(read())).combine_chunks()
         # A checksum covers a page but not its header: values, offsets and codes are checked here.
         table.validate(full=True)
+        if listed and not is_listed(table, listed):
+            raise ValueError(_not_listed(listed))
     except FileNotFoundError:  # on storage without open files
         raise missing_segment(key) from None
     except (pa.ArrowException, OSError, ValueError, FormatError) as error:
@@ -300,6 +264,18 @@ def describe_segment(key: str, table: pa.Table) -> SegmentInfo:
         min_seq=seqs["min"],
         max_seq=seqs["max"],
     )
+
+
+def is_listed(table: pa.Table, info: SegmentInfo) -> bool:
+    """Say whether a sorted run is the one that a manifest's entry describes."""
+    if not 0 < table.num_rows == info.rows:
+        return False
+    return dataclasses.replace(describe_segment(info.key, table), level=info.level) == info
+
+
+def _not_listed(listed: SegmentInfo) -> str:
+    where = f"{listed.rows} rows from '{listed.min_name}' to '{listed.max_name}'"
+    return f"it is another one than the manifest lists, which has {where}"
 
 
 def level_of(rows: int) -> int:
@@ -355,44 +331,10 @@ def _look(key: str, data: bytes) -> Mapping[bytes, bytes]:
         if found is None:
             said, _ = require_bounded(data, (), MOST_MEMORY)
             found = said.rows, said.metadata
+        footer_digest.require(footer_of(data), found[1])
     except ValueError as error:
         raise FormatError(f"manifest '{key}' is damaged: {error}") from error
     rows, metadata = found
     if rows > MAX_MANIFEST_ROWS:
         raise FormatError(f"manifest '{key}' has {rows} rows, over {MAX_MANIFEST_ROWS}")
     return metadata
-
-
-def _header(key: str, metadata: Mapping[bytes, bytes]) -> Header:
-    try:
-        said = metadata[METADATA_KEY]
-        if len(said) > MAX_HEADER_BYTES:
-            raise ValueError(f"{len(said)} bytes of JSON are over {MAX_HEADER_BYTES}")
-        fields = orjson.loads(said)
-        found = fields["format_version"]
-        if found != FORMAT_VERSION:
-            msg = (
-                f"manifest '{key}' has format version {found}, this library reads {FORMAT_VERSION}"
-            )
-            raise UnsupportedVersionError(msg)
-        fields["committed_at"] = parse_timestamp(fields["committed_at"])
-        fields["segments"] = tuple(_typed(SegmentInfo, entry) for entry in fields["segments"])
-        own = {*_OWN_FIELDS, *_RETENTION_FIELDS, "format_version"}
-        extra = {name: value for name, value in fields.items() if name not in own}
-        retention = Retention.parse(*(fields.get(name) for name in _RETENTION_FIELDS))
-        return _typed(Header, {**fields, "retention": retention, "extra": extra})
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise FormatError(f"'{key}' is no manifest of this catalog: {error!r}") from error
-
-
-def _typed(cls: type[T], fields: dict[str, Any]) -> T:
-    """Build a dataclass of its own keys, leaving out those that a newer library added."""
-    values = {}
-    for field in dataclasses.fields(cls):  # type: ignore[arg-type]  # both callers pass one
-        value = values[field.name] = fields[field.name]
-        if field.type in _JSON_TYPES and type(value) is not _JSON_TYPES[field.type]:
-            raise TypeError(f"{field.name} must be {field.type}, not {value!r}")
-    return cls(**values)
-
-
-_JSON_TYPES: dict[object, type] = {"int": int, "str": str}

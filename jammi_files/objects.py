@@ -164,9 +164,13 @@ class ObjectStorage(Storage):
         self._ask("write", key, send, size=len(data))
 
     def retire(self, key: str) -> None:
-        data = self._read(key)
-        if without_mark(data):
-            self.replace(key, mark_of(data))
+        try:
+            data = self._read(key)
+        except FileNotFoundError:  # lost: without a mark, as nobody knows whose it was
+            self.replace(key, b"")
+        else:
+            if without_mark(data):
+                self.replace(key, mark_of(data))
 
     def writer(self, key: str) -> ObjectWriter:
         return _PartsWriter(self, key)

@@ -130,20 +130,28 @@ def read_footer(footer: bytes, end: int) -> Footer:
         ValueError: the footer is damaged, contradicts itself, or says more than is allowed.
     """
     leaves, at = schema_of(footer)
-    rows = _next_count(footer, at)[0]
-    many, at = groups_of(footer, at)
+    rows, many, at = groups_of(footer, at)
     groups = []
     for _ in range(many):
         group, at = read_group(footer, at, leaves, end)
         groups.append(group)
+    metadata = metadata_at(footer, at)
+    if rows != sum(group.rows for group in groups):
+        raise ValueError(f"its row groups do not have the {rows} rows that it is said to have")
+    return Footer(leaves, tuple(groups), rows, metadata)
+
+
+def metadata_at(footer: bytes, at: int) -> dict[bytes, bytes]:
+    """Return the key-value metadata; ``at`` is where the footer goes on behind the row groups.
+
+    Raises:
+        ValueError: what is left of the footer is damaged, or is not all of it.
+    """
     fields, at = read_struct(footer, at, last=4)
     if at != len(footer):
         raise ValueError("there are bytes after its footer")
-    if rows != sum(group.rows for group in groups):
-        raise ValueError(f"its row groups do not have the {rows} rows that it is said to have")
     pairs = field_of({5: [], **fields}, 5, list)
-    metadata = {field_of(pair, 1, bytes): _value_of(pair) for pair in pairs}
-    return Footer(leaves, tuple(groups), rows, metadata)
+    return {field_of(pair, 1, bytes): _value_of(pair) for pair in pairs}
 
 
 def _value_of(pair: Fields) -> bytes:
@@ -205,15 +213,16 @@ def _leaves(root: Fields, rest: Iterator[Fields], path: tuple[bytes, ...]) -> It
             yield Leaf(count_of(child, 1, "type of a column"), below, spelled)
 
 
-def groups_of(footer: bytes, at: int) -> tuple[int, int]:
-    """Return how many row groups a file has, and where in its footer the first one begins.
+def groups_of(footer: bytes, at: int) -> tuple[int, int, int]:
+    """Return how many rows and row groups a file has, and where in its footer the groups begin.
 
     ``at`` is where the footer goes on behind the schema.
 
     Raises:
         ValueError: the footer goes on in another way.
     """
-    return _next_list(footer, _next_count(footer, at)[1])
+    rows, at = _next_count(footer, at)
+    return rows, *_next_list(footer, at)
 
 
 def least_in(

@@ -18,6 +18,7 @@ from jammi_files import manifest
 from jammi_files.draft import Draft
 from jammi_files.errors import FormatError
 from jammi_files.garbage import stem_of
+from jammi_files.header import SegmentInfo
 from jammi_files.log import Log, key_of
 from jammi_files.schema import ResultTableStatus
 from jammi_files.snapshot import Snapshot
@@ -83,7 +84,7 @@ class Reach:
         header, inline = manifest.decode_columns(key, data, _COLUMNS)
         newest: dict[str, _Mention] = {}
         try:
-            pieces = [self._segment_mentions(info.key) for info in header.segments]
+            pieces = [self._segment_mentions(info) for info in header.segments]
         except FormatError as error:
             self._require_retired(version, str(error))
             return
@@ -94,12 +95,13 @@ class Reach:
         named = {stem for mention in newest.values() for stem in mention.stems}
         yield [info.key for info in header.segments], named
 
-    def _segment_mentions(self, key: str) -> list[_Mention]:
+    def _segment_mentions(self, info: SegmentInfo) -> list[_Mention]:
+        key = info.key
         if key not in self._mentions:
             data = self._root.storage.peek(key)
             if data is None:
                 raise manifest.missing_segment(key)
-            self._mentions[key] = self._find(manifest.decode_segment(key, data))
+            self._mentions[key] = self._find(manifest.decode_segment(key, data, listed=info))
         return self._mentions[key]
 
     def _find(self, table: pa.Table) -> list[_Mention]:
@@ -121,9 +123,12 @@ class Reach:
         ]
 
     def _require_retired(self, version: int, problem: str) -> None:
-        if self._root.log.head().header.retention.keeps(version):
-            msg = f"{problem}, and version {version} is kept: run fsck; nothing was removed"
-            raise FormatError(msg)
+        retention = self._root.log.head().header.retention
+        if retention.keeps(version):
+            tags = [f"'{name}'" for name, tagged in retention.tags.items() if tagged == version]
+            way = f"untag {', '.join(tags)}" if tags else "keep fewer and younger versions"
+            msg = f"{problem}, and version {version} is kept: restore the object, or {way}"
+            raise FormatError(f"{msg}; nothing was removed")
 
 
 def named_stems(tables: Iterable[pa.Table]) -> set[str]:

@@ -16,8 +16,8 @@ import pyarrow.compute as pc
 from jammi_files import garbage, manifest
 from jammi_files.draft import CatalogCodec, new_segment
 from jammi_files.errors import FormatError, UnsupportedVersionError
+from jammi_files.header import Header, SegmentInfo
 from jammi_files.log import key_of
-from jammi_files.manifest import Header, SegmentInfo
 from jammi_files.retention import Retention
 from jammi_files.rows import STORED, rows_of, with_dictionaries
 from jammi_files.runs import Runs
@@ -101,8 +101,8 @@ def salvage(storage: Storage) -> Salvage:
         pieces.append(with_dictionaries(state.inline_table))
         for info in state.header.segments:
             if info.key not in segments:
-                segments[info.key] = _read(storage, info, problems)
-        if all(segments[info.key] is not None for info in state.header.segments):
+                segments[info.key] = _read(storage, info, state.header, problems)
+        if not any(info.key in problems for info in state.header.segments):
             base = number
             break
     pieces += [table for table in segments.values() if table is not None]
@@ -114,9 +114,18 @@ def salvage(storage: Storage) -> Salvage:
     return Salvage(newest, base, header, rows, tuple(problems.items()), tuple(unkept))
 
 
-def _read(storage: Storage, info: SegmentInfo, problems: dict[str, str]) -> pa.Table | None:
+def _read(
+    storage: Storage, info: SegmentInfo, header: Header, problems: dict[str, str]
+) -> pa.Table | None:
+    key = info.key
     try:
-        return Segment(info, storage).table
+        table = manifest.decode_segment(key, storage.read(key))
+        if not manifest.is_listed(table, info):
+            problems[key] = f"segment '{key}' is another one than the manifest lists"
+        if any(manifest.is_listed(table, each) for each in header.segments):
+            return table  # also under the key of another: its rows were committed
+    except FileNotFoundError:
+        problems[key] = f"segment '{key}' is missing"
     except FormatError as error:
         problems[info.key] = str(error)
     return None

@@ -19,8 +19,9 @@ import pyarrow.compute as pc
 
 from jammi_files import manifest
 from jammi_files.errors import FormatError, JammiFilesError
+from jammi_files.header import SegmentInfo
 from jammi_files.indexes import Positions, Postings, SortedIndex
-from jammi_files.manifest import MissingSegmentError, SegmentInfo
+from jammi_files.manifest import MissingSegmentError
 from jammi_files.rows import Row, RowReader
 from jammi_files.schema import ModelTask, ResultTableKind, ResultTableStatus
 from jammi_files.segment_file import SegmentFile
@@ -69,7 +70,7 @@ class Segment:
         if self._table is None:
             with self.loading:
                 if self._table is None:
-                    self._table = self._sound(lambda: manifest.decode_segment(*self._read()))
+                    self._table = self._sound(lambda: self._decode(*self._read()))
                     self._groups = None
         return self._table
 
@@ -94,9 +95,7 @@ class Segment:
         with self.loading:
             if self._table is None:
                 read = iter([(self.info.key, data)])
-                self._table = self._sound(
-                    lambda: manifest.decode_segment(*next(read, None) or self._read())
-                )
+                self._table = self._sound(lambda: self._decode(*next(read, None) or self._read()))
                 self._groups = None
 
     def is_near(self, name: str) -> bool:
@@ -176,6 +175,9 @@ class Segment:
         except FileNotFoundError:
             raise manifest.missing_segment(key) from None
 
+    def _decode(self, key: str, data: bytes) -> pa.Table:
+        return manifest.decode_segment(key, data, listed=self.info)
+
     def _sound(self, read: Callable[[], T]) -> T:
         """Read, and once more if it was a damaged copy that was read."""
         try:
@@ -242,9 +244,9 @@ class Segment:
     def _group_holding(self, name: str) -> Row | None:
         def find() -> Row | None:
             if self._groups is None:
-                opener = self._stored_in().open
-                key = self.info.key
-                self._groups = _RowGroups(key, manifest.open_segment(key, opener))
+                info, opener = self.info, self._stored_in().open
+                file = manifest.open_segment(info.key, opener, listed=info)
+                self._groups = _RowGroups(info.key, file)
             return self._groups.lookup(name)
 
         with self.loading:

@@ -15,10 +15,11 @@ from typing import BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from jammi_files import footer_digest
 from jammi_files import parquet_footer as footers
 from jammi_files.parquet_claims import check_pages, fold
 from jammi_files.positioned import Positioned
-from jammi_files.thrift import NUMBER, read_struct, zigzag
+from jammi_files.thrift import NUMBER, zigzag
 
 _FIRST_READ = 64 * 2**10
 """Bytes at the end that are read at first: the footer of a million rows has twice as many."""
@@ -27,7 +28,8 @@ _FIRST_READ = 64 * 2**10
 class SegmentFile:
     """The row groups of an open segment; ``least`` is the first name in each, in order.
 
-    ``folded`` are the columns that are read as dictionaries.
+    ``rows`` is how many there are as its footer says, ``folded`` the columns that are read as
+    dictionaries.
 
     Raises:
         ValueError: the footer is damaged, says more than is allowed, or has no statistics of names.
@@ -90,7 +92,7 @@ class SegmentFile:
         looked for by how they begin, with the column of names, and read one after the other only
         where they are not as many as there should be.
         """
-        many, at = footers.groups_of(self._footer, self._schema_end)
+        self.rows, many, at = footers.groups_of(self._footer, self._schema_end)
         if not many:
             return []
         found = []
@@ -108,11 +110,10 @@ class SegmentFile:
 
     def _end_of_groups(self) -> bytes:
         """Return what follows the row groups in the footer."""
-        _, at = footers.groups_of(self._footer, self._schema_end)
+        *_, at = footers.groups_of(self._footer, self._schema_end)
         if self._starts:
             _, at = footers.read_group(self._footer, self._starts[-1], self._leaves, self._end)
-        if read_struct(self._footer, at, last=4)[1] != len(self._footer):
-            raise ValueError("there are bytes after its footer")
+        footer_digest.require(self._footer, footers.metadata_at(self._footer, at))
         return self._footer[at:]
 
     def _least_at(self, start: int) -> str:

@@ -13,7 +13,7 @@ from functools import cached_property
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jammi_files.manifest import Header
+from jammi_files.header import Header
 from jammi_files.row_pages import Stripe
 from jammi_files.rows import Row, table_of, with_dictionaries
 from jammi_files.runs import HOT, SMALL, Equal, Runs, age

@@ -170,15 +170,17 @@ def _find_floor(
     floor = state.header.retention.floor
     last, header = state.version, state.header
     while header.operation == OPERATION and last > floor:  # its rows are those of the one before
+        data = storage.peek(key_of(last - 1))
+        if not data:  # another vacuum has retired it meanwhile, or it is lost
+            break
         last -= 1
-        data = storage.peek(key_of(last))
-        if not data:  # another vacuum has retired it meanwhile
-            break
         header = manifest.decode_header(key_of(last), data)
-    while floor <= last - keep_last and (successor := listing.versions.get(floor + 1)):
-        if not age.is_over(successor.modified):
-            break
-        floor += 1
+    # A version that is lost stands in nobody's way: the next one there is came after it, too.
+    for successor in sorted(listing.versions):
+        if floor < successor <= last - keep_last + 1:
+            if not age.is_over(listing.versions[successor].modified):
+                break
+            floor = successor
     return floor
 
 
@@ -250,10 +252,15 @@ def _groups(listing: Listing, plan: _Plan) -> list[Group]:
 
 
 def _retired(listing: Listing, plan: _Plan) -> Iterator[Group]:
-    for version, info in sorted(listing.versions.items()):
-        if info.size and not plan.retention.keeps(version):
-            reason = f"below version {plan.retention.floor}, the oldest that is kept"
-            yield (VacuumAction(key_of(version), VacuumKind.VERSION, info.size, reason),)
+    """Yield what is to be emptied: also where an object is lost, as its name must stay taken."""
+    floor, listed = plan.retention.floor, listing.versions
+    for version in range(min(listed), min(floor, max(listed))):
+        info = listed.get(version)
+        if (info is None or info.size) and not plan.retention.keeps(version):
+            was = "" if info else "lost, and "
+            reason = f"{was}below version {floor}, the oldest that is kept"
+            size = info.size if info else 0
+            yield (VacuumAction(key_of(version), VacuumKind.VERSION, size, reason),)
 
 
 def _remove(

@@ -44,7 +44,7 @@ def rows_table(count: int) -> pa.Table:
 
 def file_of(table: pa.Table, *, row_group_size: int | None = None, **options) -> bytes:
     """Return a file that is a manifest and a segment of these rows."""
-    said = manifest._said(manifest.Header(1, "a" * 32, "create", 10**18, "host:1"))
+    said = manifest.header_to_json(manifest.Header(1, "a" * 32, "create", 10**18, "host:1"))
     sink = io.BytesIO()
     with pq.ParquetWriter(sink, table.schema, compression="zstd", **options) as writer:
         writer.add_key_value_metadata({manifest.METADATA_KEY: said})
@@ -316,7 +316,7 @@ def test_lists_nest_only_so_deep():
 
 def own_manifest(count: int) -> bytes:
     stripes = [stripe(Row(record(f"t{each:03}", each), each)) for each in range(1, count + 1)]
-    said = manifest._said(manifest.Header(1, "a" * 32, "create", 10**18, "host:1"))
+    said = manifest.header_to_json(manifest.Header(1, "a" * 32, "create", 10**18, "host:1"))
     return to_parquet(stripes, {manifest.METADATA_KEY: said})
 
 

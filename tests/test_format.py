@@ -14,6 +14,7 @@ from support.documents import bare
 import jammi_files
 from jammi_files import (
     fsck,
+    header,
     lease,
     log,
     manifest,
@@ -59,12 +60,12 @@ def test_columns() -> None:
 
 def test_constants() -> None:
     """Every constant has the documented value."""
-    rows_of = (manifest, parquet_footer, segment, numbering, retention)
+    rows_of = (header, manifest, parquet_footer, segment, numbering, retention)
     modules = (*rows_of, lease, validation, objects, patience, turns)
     for name, value, _ in table("constant"):
         found = [getattr(module, bare(name)) for module in modules if hasattr(module, bare(name))]
         assert set(found) == {int(value)}, name
-    assert root_format.FORMAT_VERSION == manifest.FORMAT_VERSION
+    assert root_format.FORMAT_VERSION == header.FORMAT_VERSION
 
 
 def test_status_moves() -> None:

@@ -120,7 +120,7 @@ def encoded(table: pa.Table, **options) -> bytes:
     return sink.getvalue()
 
 
-SAID = manifest._said(manifest.Header(1, "a" * 32, "create", 10**18, "host:1"))
+SAID = manifest.header_to_json(manifest.Header(1, "a" * 32, "create", 10**18, "host:1"))
 """The JSON of a manifest."""
 
 POOLS: list[pa.MemoryPool] = []

@@ -22,9 +22,17 @@ from support.files import newest_manifest
 from support.results import row, rows
 from support.stored import NAMES, ROWS, live, newest, record, segment
 
-from jammi_files import Catalog, FormatError, UnsupportedVersionError, draft, manifest
+from jammi_files import (
+    Catalog,
+    FormatError,
+    UnsupportedVersionError,
+    draft,
+    footer_digest,
+    manifest,
+)
+from jammi_files.header import Header, SegmentInfo
 from jammi_files.log import key_of
-from jammi_files.manifest import Header, SegmentInfo
+from jammi_files.retention import Retention
 from jammi_files.row_pages import stripe, to_parquet
 from jammi_files.rows import STORED, Row, RowReader, conform, rows_of, table_of
 from jammi_files.schema import LOW_CARDINALITY, SCHEMA
@@ -38,9 +46,12 @@ HEADER = Header(
     committed_at=1_800_000_000_123_456_789,
     writer="host:1",
     segments=(INFO, dataclasses.replace(INFO, key="t")),
+    retention=Retention(tags={"paper": 7}),
 )
-SOUND = manifest.encode_manifest(HEADER, table_of([Row(record("t", 1), 1)]))
-SOUND_SEGMENT = manifest.encode_segment(segment([Row(record("t", 1), 1)]).table)
+ROW = Row(record("name-of-t", 1), 1)
+SOUND = manifest.encode_manifest(HEADER, table_of([ROW]))
+OWN = manifest.encode_stripes(HEADER, [stripe(ROW)])
+SOUND_SEGMENT = manifest.encode_segment(segment([ROW]).table)
 
 
 def with_metadata(data, **changes):
@@ -48,7 +59,7 @@ def with_metadata(data, **changes):
     file = pq.ParquetFile(io.BytesIO(data))
     fields = orjson.loads(file.metadata.metadata[manifest.METADATA_KEY]) | changes
     fields = {name: value for name, value in fields.items() if value is not None}
-    return encode(file.read(), orjson.dumps(fields))
+    return encode(file.read().replace_schema_metadata(), orjson.dumps(fields))
 
 
 def encode(table, metadata=None):
@@ -428,17 +439,60 @@ def test_truncated_segment(length):
 @settings(max_examples=300, deadline=None)
 @given(at=st.floats(0, 1, exclude_max=True), flip=st.integers(1, 255))
 def test_flipped_byte(at, flip):
-    """One other byte anywhere is read, or a `FormatError` that names the object."""
+    """One other byte anywhere changes nothing, or is a `FormatError` that names the object."""
     for sound, decode in (
         (SOUND, lambda data: manifest.decode_manifest(KEY, data)),
+        (OWN, lambda data: manifest.decode_manifest(KEY, data)),
         (SOUND_SEGMENT, lambda data: rows_of(manifest.decode_segment(KEY, data))),
     ):
         index = int(at * len(sound))
         damaged = sound[:index] + bytes([sound[index] ^ flip]) + sound[index + 1 :]
         try:
-            decode(damaged)
+            assert decode(damaged) == decode(sound)
         except FormatError as error:
             assert KEY in str(error)  # noqa: PT017 - both outcomes are legal
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [(b'"floor":1', b'"floor":5'), (b'"paper"', b'"qaper"')]
+)
+def test_flipped_bit_in_the_header(before, after):
+    """One bit of what a manifest says of its version, of which JSON knows no better, is told."""
+    for data in (SOUND, OWN):
+        assert data.count(before) == 1
+        for decode in (manifest.decode_manifest, manifest.decode_header):
+            with pytest.raises(FormatError, match=f"{KEY}.*footer.*digest"):
+                decode(KEY, data.replace(before, after))
+
+
+def test_flipped_bit_in_statistics():
+    """One bit of the first name of a row group, by which names are looked up, is told."""
+    at = SOUND_SEGMENT.rindex(b"name-of-t")  # in the footer
+    damaged = SOUND_SEGMENT[:at] + b"o" + SOUND_SEGMENT[at + 1 :]
+    with pytest.raises(FormatError, match=f"{KEY}.*footer.*digest"):
+        manifest.open_segment(KEY, lambda _: io.BytesIO(damaged))
+    with pytest.raises(FormatError, match=f"{KEY}.*footer.*digest"):
+        manifest.decode_segment(KEY, damaged)
+
+
+def test_no_digest():
+    """A manifest or segment of a release that wrote no digest is read as it was."""
+    file = pq.ParquetFile(io.BytesIO(SOUND))
+    old = encode(file.read().replace_schema_metadata(), pq_metadata(SOUND))
+    assert footer_digest.KEY in pq.read_metadata(io.BytesIO(SOUND)).metadata
+    assert footer_digest.KEY not in pq.read_metadata(io.BytesIO(old)).metadata
+    assert manifest.decode_manifest(KEY, old) == manifest.decode_manifest(KEY, SOUND)
+
+
+@pytest.mark.parametrize("digest", [b"", b"0" * 63, b"0" * 64, b"0" * 65])
+def test_wrong_digest(digest):
+    """A digest of whatever form that is not the footer's is told."""
+    sink = io.BytesIO()
+    with pq.ParquetWriter(sink, STORED) as writer:
+        said = {manifest.METADATA_KEY: pq_metadata(SOUND), footer_digest.KEY: digest}
+        writer.add_key_value_metadata(said)
+    with pytest.raises(FormatError, match=f"{KEY}.*footer.*digest"):
+        manifest.decode_header(KEY, sink.getvalue())
 
 
 def test_missing_segment():

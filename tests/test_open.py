@@ -402,7 +402,7 @@ def test_newer_manifest(versions):
     header, table, _ = manifest.decode_manifest("", last.read_bytes())
     patch = pytest.MonkeyPatch()
     with patch.context() as patched:
-        patched.setattr(manifest, "FORMAT_VERSION", 2)
+        patched.setattr("jammi_files.header.FORMAT_VERSION", 2)
         last.write_bytes(manifest.encode_manifest(header, table))
     before = listing(versions)
     for use in (READS | CREATE).values():

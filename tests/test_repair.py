@@ -31,6 +31,7 @@ from jammi_files import (
     UnsupportedVersionError,
     artifact_digest,
     lease,
+    manifest,
     repair,
     root_format,
 )
@@ -519,6 +520,43 @@ def test_damaged_segment(missing, storage, store):
     assert all(record.definition_hash for record in ready)
 
 
+@pytest.mark.parametrize("others", [6, 9])
+def test_swapped_segments(others, storage, monkeypatch):
+    """Sound segments under each other's keys are damage to readers; repair has the rows of both."""
+    monkeypatch.setattr("jammi_files.manifest.INLINE_ROWS", 4)
+    catalog = Catalog(storage)
+    catalog.create_result_tables(rows(*(f"a{each}" for each in range(6))))
+    catalog.create_result_tables(rows(*(f"b{each}" for each in range(others))))
+    first, second = (info.key for info in catalog.log.head().header.segments)
+    before = storage.read(first), storage.read(second)
+    storage.replace(first, before[1])
+    storage.replace(second, before[0])
+    for use in (Catalog.scan, lambda catalog: catalog.get_result_table("a1")):
+        with pytest.raises(FormatError, match="another one than the manifest lists"):
+            use(Catalog(storage))
+    found = {(finding.kind, finding.subject) for finding in errors(storage)}
+    assert found == {(Kind.DAMAGED_SEGMENT, first), (Kind.DAMAGED_SEGMENT, second)}
+    with pytest.raises(StateError, match=first):
+        repair(storage, owner="global", dry_run=False)
+    report = repair(storage, owner="global", dry_run=False, accept_loss=True)
+    lost = {each.subject for each in report.actions if each.step is RepairStep.FALL_BACK}
+    assert lost == {first, second}
+    names = {f"a{each}" for each in range(6)} | {f"b{each}" for each in range(others)}
+    assert {*Catalog(storage).scan(columns=["table_name"])[0].to_pylist()} >= names
+
+
+def test_a_segment_of_another_catalog(storage, monkeypatch):
+    """Rows of a segment that no version describes stay out, whatever key it lies under."""
+    monkeypatch.setattr("jammi_files.manifest.INLINE_ROWS", 4)
+    catalog, foreign = Catalog(storage), Catalog(MemoryRoots().new())
+    catalog.create_result_tables(rows(*(f"a{each}" for each in range(6))))
+    foreign.create_result_tables(rows(*(f"b{each}" for each in range(6))))
+    (info,), (other,) = (each.log.head().header.segments for each in (catalog, foreign))
+    storage.replace(info.key, foreign.storage.read(other.key))
+    repair(storage, owner="global", dry_run=False, accept_loss=True)
+    assert Catalog(storage).scan().num_rows == 0
+
+
 @pytest.mark.usefixtures("small_runs")
 def test_no_version_is_whole(storage, store):
     """With every manifest damaged and its segments unlisted the results alone make the catalog."""
@@ -624,13 +662,14 @@ def test_another_versions_bytes(of_newest, storage, store):
     assert {r.table_name for r in found.list_result_tables_by_status("ready")} == {*names}
 
 
-def test_a_newer_library_is_no_damage(storage, store):
+def test_a_newer_library_is_no_damage(storage, store, monkeypatch):
     """A version of a newer format is whole: nobody falls back behind it."""
     build(store)
     key = key_of(store.catalog.version)
-    data = storage.read(key)
-    assert b'"format_version":1' in data
-    storage.replace(key, data.replace(b'"format_version":1', b'"format_version":2'))
+    header, table, _ = manifest.decode_manifest(key, storage.read(key))
+    with monkeypatch.context() as patched:
+        patched.setattr("jammi_files.header.FORMAT_VERSION", 2)
+        storage.replace(key, manifest.encode_manifest(header, table))
     before = contents(storage)
     with pytest.raises(UnsupportedVersionError):
         repair(storage, dry_run=False, accept_loss=True)

@@ -241,6 +241,30 @@ def test_damage_shows_at_the_first_use():
                 use(Segment(run.info, storage))
 
 
+OTHERS = {
+    "more rows": [Row(record(name, 1), 1) for name in "abcdefg"],
+    "other names": [Row(record(name, 1), 1) for name in "cdefgh"],
+    "other versions": [Row(record(name, 2), 2) for name in "bcdefg"],
+}
+
+
+@pytest.mark.parametrize("other", OTHERS)
+@pytest.mark.parametrize("group", [2, 100])
+def test_another_segment_is_told(other, group, monkeypatch):
+    """A sound segment under the key of another is an error that says so, however it is read."""
+    monkeypatch.setattr(manifest, "ROW_GROUP_ROWS", group)
+    run = segment(Row(record(name, 1), 1) for name in "bcdefg")
+    data = manifest.encode_segment(segment(OTHERS[other]).table)
+    storage = MemoryStorage(f"memory://{uuid.uuid4().hex}")
+    storage.create(run.info.key, data)
+    uses = [lambda s: s.table, lambda s: s.load(data), lambda s: s.positions("source_id", "docs")]
+    if other != "other versions" or group > len("bcdefg"):  # a row group alone does not tell them
+        uses.append(lambda s: s.lookup("c"))
+    for use in uses:
+        with pytest.raises(FormatError, match=rf"{run.info.key}.*6 rows from 'b' to 'g'"):
+            use(Segment(run.info, storage))
+
+
 def test_many_cached_rows(monkeypatch):
     """The cache of single rows is bounded and never wrong."""
     monkeypatch.setattr("jammi_files.segment._CACHED_ROWS", 3)

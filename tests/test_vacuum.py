@@ -224,6 +224,73 @@ def test_keep_last(keep_last, kept, storage, catalog):
     assert not catalog.vacuum(0, keep_last=keep_last, dry_run=False)
 
 
+@pytest.fixture
+def gap(storage, catalog):
+    """Return a catalog whose version 5 of 9 is lost, on a root with an old object of nobody's."""
+    storage.create("orphan.parquet", b"x")
+    storage.sleep(DAY)
+    grow(catalog, 9)
+    storage.delete(key_of(5))
+    return catalog
+
+
+def test_a_lost_version_stands_in_no_vacuums_way(storage, gap):
+    """What is retired needs no reading; its name is taken again, or it would be made anew."""
+    with pytest.raises(FormatError, match=r"version 5 is missing.* kept: restore .* or keep fewer"):
+        gap.vacuum("1h", dry_run=False)
+    with pytest.raises(FormatError, match="version 5 is missing"):
+        gap.vacuum(0, keep_last=5, dry_run=False)
+    report = gap.vacuum(0, keep_last=4, dry_run=False)
+    assert (report.floor, report.versions_retired) == (6, 5)
+    (lost,) = (action for action in report.done if action.key == key_of(5))
+    assert (lost.size, lost.reason) == (0, "lost, and below version 6, the oldest that is kept")
+    assert storage.size(key_of(5)) == 0
+    with pytest.raises(FileExistsError):
+        storage.create(key_of(5), b"anew")
+    assert not gap.vacuum(0, keep_last=4, dry_run=False)
+    storage.delete("orphan.parquet")
+    check_invariants(storage)
+
+
+def test_a_lost_version_with_a_tag(storage, gap):
+    """Nobody knows what a lost version needs: while a tag keeps it nothing is removed."""
+    gap.tag("paper", 5)
+    gap.tag("other", 6)
+    with pytest.raises(FormatError, match=r"version 5 is missing.* or untag 'paper';"):
+        gap.vacuum(0, dry_run=False)
+    assert storage.size(key_of(4))
+    gap.untag("paper")
+    assert gap.vacuum(0, dry_run=False).versions_retired == 10
+    assert storage.size(key_of(5)) == 0
+    storage.delete("orphan.parquet")
+    check_invariants(storage)
+
+
+def test_the_version_before_a_vacuum_is_lost(storage, catalog):
+    """The version that a vacuum made has the rows of the one before, and stands for it."""
+    grow(catalog, 3)
+    catalog.vacuum(0, dry_run=False)
+    storage.delete(key_of(3))
+    assert catalog.vacuum(0, dry_run=False).floor == 4
+    assert storage.size(key_of(3)) == 0
+    assert names(Catalog(storage)) == {"t0", "t1", "t2"}
+    check_invariants(storage)
+
+
+def test_another_segment_stops_a_vacuum(storage, catalog, monkeypatch):
+    """What a kept version reaches is never taken from another segment than the one it lists."""
+    monkeypatch.setattr("jammi_files.manifest.INLINE_ROWS", 4)
+    for name in "ab":
+        catalog.create_result_tables(rows(*(f"{name}{each}" for each in range(6))))
+    first, second = (info.key for info in catalog.log.head().header.segments)
+    catalog.compact()
+    storage.create("orphan.parquet", b"x")
+    storage.replace(first, storage.read(second))
+    with pytest.raises(FormatError, match="another one than the manifest lists"):
+        catalog.vacuum(0, keep_last=3, dry_run=False)
+    assert storage.size("orphan.parquet")
+
+
 def test_floor_never_falls(catalog):
     """A later vacuum that would keep more cannot bring back what was retired."""
     grow(catalog, 6)

@@ -77,7 +77,7 @@ def _without_checksums(data: bytes) -> bytes:
     """Write a file again as one that mutations get deeper into."""
     file = pq.ParquetFile(pa.BufferReader(data))
     sink = io.BytesIO()
-    with pq.ParquetWriter(sink, file.schema_arrow, compression="none") as out:
+    with pq.ParquetWriter(sink, file.schema_arrow.remove_metadata(), compression="none") as out:
         out.add_key_value_metadata({manifest.METADATA_KEY: _said(file)})
         out.write_table(file.read())
     return sink.getvalue()

@@ -139,6 +139,13 @@ class Contract:
             assert storage.read("k") == b""
             assert "k" in storage.list("")
 
+    def test_retire_what_is_lost(self, storage):
+        """A key whose object is gone is taken again, without bytes."""
+        storage.retire("k")
+        assert storage.read("k") == b""
+        with pytest.raises((FileExistsError, AmbiguousError)):
+            storage.create("k", b"second")
+
     def test_read_what_was_written(self, storage):
         """An object is its bytes, whole, by every way to read it."""
         data = bytes(range(256)) * 5000
