@@ -60,14 +60,19 @@ def parse_instant(value: str | dt.datetime) -> int:
     """Read UTC text or a datetime that says its time zone into nanoseconds since the epoch.
 
     Raises:
-        InvalidInputError: the text is no UTC timestamp, or the datetime is naive.
+        InvalidInputError: the text is no UTC timestamp, or the datetime is naive or, in UTC, of
+            no year of the calendar.
     """
     if not isinstance(value, dt.datetime):
         return parse_timestamp(value)
     if value.tzinfo is None:
         msg = f"{value!r} has no time zone; give e.g. datetime.now(timezone.utc)"
         raise InvalidInputError(msg)
-    return parse_timestamp(value.astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"))
+    try:
+        moment = value.astimezone(dt.UTC)
+    except (ValueError, OverflowError) as error:
+        raise InvalidInputError(f"{value!r} is not an instant of UTC: {error}") from None
+    return parse_timestamp(moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ"))
 
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}

@@ -12,7 +12,13 @@ from hypothesis import strategies as st
 
 from jammi_files import timestamps
 from jammi_files.errors import InvalidInputError
-from jammi_files.timestamps import Clock, format_rfc3339, format_timestamp, parse_timestamp
+from jammi_files.timestamps import (
+    Clock,
+    format_rfc3339,
+    format_timestamp,
+    parse_instant,
+    parse_timestamp,
+)
 
 SEED = 1_795_384_193_517_770_075  # 2026-11-22T21:49:53.517770075Z
 instants = st.integers(0, 2**63 - 1)
@@ -96,6 +102,20 @@ def test_refuses_what_arrow_cannot_store(text):
     """An instant outside of int64 nanoseconds is refused at the edge, not by Arrow at the write."""
     with pytest.raises(InvalidInputError):
         parse_timestamp(text)
+
+
+@pytest.mark.parametrize(("year", "hours"), [(9999, -23), (1, 23), (1, 0)])
+def test_refuses_the_edges_of_the_calendar(year, hours, catalog):
+    """A datetime that UTC has no year for is refused like any other wrong instant."""
+    zone = dt.timezone(dt.timedelta(hours=hours))
+    value = dt.datetime(year, *((12, 31) if year > 1 else (1, 1)), hours and 12, tzinfo=zone)
+    for attempt in (
+        parse_instant,
+        lambda value: catalog.snapshot(as_of=value),
+        lambda value: catalog.find_result_tables("docs", created_after=value),
+    ):
+        with pytest.raises(InvalidInputError):
+            attempt(value)
 
 
 def test_clock_survives_a_stopped_and_a_backward_clock(monkeypatch):
