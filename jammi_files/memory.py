@@ -33,7 +33,7 @@ class MemoryStorage(Storage):
     _exclusive = threading.RLock()  # one file system per process, so one lock per process
 
     def __init__(self, root: str) -> None:
-        self.root = root.rstrip("/")
+        self.root = f"memory://{root.partition('://')[2].rstrip('/')}"
         self._fs, self._base = fsspec.url_to_fs(self.root)
         self._writers = ThreadLock(self.root)
 
@@ -100,7 +100,7 @@ class MemoryStorage(Storage):
         return self._writers.held()
 
     def url(self, key: str) -> str:
-        return f"{self.root}/{key}"
+        return f"{self.root}/{key}" if self._base else f"{self.root}{key}"
 
     def arrow_path(self, key: str) -> tuple[str, Any]:
         return self._path(key), self._fs

@@ -119,6 +119,29 @@ class TestMemory(Contract):
             fs.rm(root, recursive=True)
 
 
+class TestWholeMemory(Contract):
+    """All of fsspec's in-process file system: a root without a name."""
+
+    processes = False
+
+    @pytest.fixture(params=["memory://", "memory:///"])
+    def storage(self, request):
+        store = fsspec.filesystem("memory").store
+        others = dict(store)
+        store.clear()
+        yield MemoryStorage(request.param)
+        store.clear()
+        store.update(others)
+
+    def test_catalog(self, storage):
+        """`B048`: it is a root like any other, and what lies in it has a relative path."""
+        catalog = Catalog(open_storage(storage.root))
+        record = catalog.create_result_table(**row("t", parquet_path="memory://t.parquet"))
+        assert record.parquet_path == "t.parquet"
+        assert storage.url("t.parquet") == "memory://t.parquet"
+        check_invariants(storage)
+
+
 def test_temporary_names(tmp_path):
     """`B257`: a temporary file stands beside its target as ``<target>.<8 hex>.tmp``."""
     storage = LocalStorage(tmp_path, "os")
