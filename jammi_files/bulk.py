@@ -22,7 +22,7 @@ OPTIONAL = (
     "text_columns",
     "properties",
 )
-_ODD_PATH = r"^/|:|\\|\.\.|_catalog|\x{0}"
+_ODD_PATH = r"^[/.]|/[/.]|/$|[:\\\x{0}]|(?i:_catalog)"
 _SUSPECT_NAME = r"[/\\\x{0}-\x{1f}\x{7f}-\x{9f}]|\.\.|^\."
 
 

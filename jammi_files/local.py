@@ -30,6 +30,7 @@ from jammi_files.storage import (
     finished_writer,
     nested_use,
     require_key,
+    require_plain_key,
 )
 
 _NO_HARD_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
@@ -143,7 +144,7 @@ class LocalStorage(Storage):
 
     def place(self, key: str) -> str:
         """Return the path of a key that is to be written or deleted; links lead nowhere."""
-        path = self._path(key)
+        path = self._path(require_plain_key(key))
         directory = os.path.dirname(path)
         if directory not in self._inside:
             self._require_inside(directory)

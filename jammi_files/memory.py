@@ -21,6 +21,7 @@ from jammi_files.storage import (
     ThreadLock,
     finished_writer,
     require_key,
+    require_plain_key,
 )
 
 _PROCESS = uuid.uuid4().hex
@@ -54,14 +55,16 @@ class MemoryStorage(Storage):
         return io.BytesIO(self.read(key))
 
     def create(self, key: str, data: bytes) -> None:
+        path = self._path(require_plain_key(key))
         with self._exclusive:
-            if self._path(key) in self._fs.store:
-                raise FileExistsError(errno.EEXIST, "exists", self._path(key))
-            self._fs.pipe_file(self._path(key), bytes(data))
+            if path in self._fs.store:
+                raise FileExistsError(errno.EEXIST, "exists", path)
+            self._fs.pipe_file(path, bytes(data))
 
     def replace(self, key: str, data: bytes) -> None:
+        path = self._path(require_plain_key(key))
         with self._exclusive:
-            self._fs.pipe_file(self._path(key), bytes(data))
+            self._fs.pipe_file(path, bytes(data))
 
     def writer(self, key: str) -> ObjectWriter:
         return _BufferedWriter(self, key)
@@ -89,9 +92,10 @@ class MemoryStorage(Storage):
         return sorted(path.rsplit("/", 1)[1] for path in paths)
 
     def delete(self, key: str) -> bool:
+        path = self._path(require_plain_key(key))
         with self._exclusive:
             try:
-                self._fs.rm_file(self._path(key))
+                self._fs.rm_file(path)
             except (FileNotFoundError, KeyError):
                 return False
         return True
@@ -114,7 +118,7 @@ class MemoryStorage(Storage):
 
 class _BufferedWriter(ObjectWriter):
     def __init__(self, storage: Storage, key: str) -> None:
-        self._storage, self._key = storage, key
+        self._storage, self._key = storage, require_plain_key(key)
         self._buffer: io.BytesIO | None = io.BytesIO()
 
     def write(self, data: bytes) -> int:

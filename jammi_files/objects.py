@@ -38,6 +38,7 @@ from jammi_files.storage import (
     ThreadLock,
     finished_writer,
     require_key,
+    require_plain_key,
 )
 from jammi_files.store_options import secrets_of, without_secrets
 
@@ -126,7 +127,7 @@ class ObjectStorage(Storage):
         return open_ranges(lambda start, end: self.read_range(key, start, end), size)
 
     def create(self, key: str, data: bytes) -> None:
-        path = self._path(key)
+        path = self._path(require_plain_key(key))
         self._require_body(key, data)
         patience = Patience(is_reached=self._is_reached, size=len(data))
         maybe_done = False
@@ -159,7 +160,7 @@ class ObjectStorage(Storage):
         raise self._refused("create", key, failure) from failure
 
     def replace(self, key: str, data: bytes) -> None:
-        path = self._path(key)
+        path = self._path(require_plain_key(key))
         send = lambda fs, s: self._dialect.replace(fs, path, data, s)  # noqa: E731
         self._ask("write", key, send, size=len(data))
 
@@ -199,7 +200,7 @@ class ObjectStorage(Storage):
         return sorted({name for name, _ in self._entries(prefix)})
 
     def delete(self, key: str) -> bool:
-        path = self._path(key)
+        path = self._path(require_plain_key(key))
         if not self._dialect.delete_tells and self.size(key) is None:
             return False
         try:
@@ -299,7 +300,7 @@ class _PartsWriter(ObjectWriter):
 
     def __init__(self, storage: ObjectStorage, key: str) -> None:
         self._storage, self._key = storage, key
-        storage._path(key)  # noqa: SLF001 - refuse a bad key before anything is sent
+        require_plain_key(key)  # before anything is sent
         self._buffer: io.BytesIO | None = io.BytesIO()
         self._parts: Any = None
         self._digest = hashlib.sha256()

@@ -11,6 +11,7 @@ from typing import TypeVar
 from jammi_files import bulk, lease, rules
 from jammi_files.draft import Draft
 from jammi_files.errors import ConflictError, InvalidInputError
+from jammi_files.garbage import CATALOG
 from jammi_files.reads import Reads
 from jammi_files.rows import Row
 from jammi_files.schema import (
@@ -261,11 +262,11 @@ class Operations(Reads):
         give the version that was the newest before the first was copied, and the keys.
 
         Raises:
+            InvalidInputError: a name or a path is wrong.
             ConflictError: vacuum ran since, or an object is gone: nothing was inserted, import
                 again.
         """
-        for record in records:
-            require_table_name(record.table_name)
+        records = [self._adoptable(record) for record in records]
 
         def change(draft: Draft) -> list[str]:
             if copied_since is not None:
@@ -307,13 +308,34 @@ class Operations(Reads):
                 self._ended(record.table_name)
         return removed
 
+    def _adoptable(self, record: ResultTableRecord) -> ResultTableRecord:
+        """Return a record that is to be adopted; what it refers to by an absolute path stays so."""
+        require_table_name(record.table_name)
+        path, index = record.parquet_path, record.index_path
+        stored = self._stored_path("parquet_path", path)
+        at = None if index is None else self._stored_path("index_path", index)
+        if (stored, at) == (path, index) or _is_absolute(path):
+            return record
+        return dataclasses.replace(record, parquet_path=stored, index_path=at)
+
     def _stored_path(self, what: str, path: str) -> str:
-        """Return a path relative to the root if it lies under it, else as it is (`B055`)."""
-        text = self._storage.relative(require_text(what, path))
-        parts = text.replace("\\", "/").split("/")
-        if "\0" in text or (not _is_absolute(text) and ".." in parts):
+        """Return a path relative to the root if it lies under it, else as it is (`B055`).
+
+        One object has one such path, so that rows which name it can be told by comparing.
+        """
+        given = require_text(what, path)
+        text = self._storage.relative(given)
+        if "\0" in text:
             raise InvalidInputError(f"{what} {path!r} leaves the root")
-        if not _is_absolute(text) and "_catalog" in parts[:2]:
+        if text == given and _is_absolute(text):
+            return text
+        text = "/".join(part for part in text.split("/") if part not in ("", "."))
+        parts = text.replace("\\", "/").split("/")
+        if ".." in parts:
+            raise InvalidInputError(f"{what} {path!r} leaves the root")
+        if not text:
+            raise InvalidInputError(f"{what} {path!r} is the root itself; expected an object in it")
+        if CATALOG in map(str.casefold, parts):  # some file systems take both for one name
             raise InvalidInputError(f"{what} {path!r} lies among the catalog's own objects")
         return text
 

@@ -244,6 +244,17 @@ def require_key(key: str) -> str:
     return key
 
 
+def require_plain_key(key: str) -> str:
+    """Return ``key`` if no other key names its object; asked before one is written or deleted.
+
+    On a disk ``a//b`` and ``./a/b`` are ``a/b``, and whoever compares keys takes them for others.
+    """
+    if not {"", "."}.isdisjoint(require_key(key).split("/")):
+        msg = f"key {key!r} has an empty part or '.'; nothing is written or deleted under it"
+        raise InvalidInputError(msg)
+    return key
+
+
 def nested_use() -> StateError:
     """Word the error of a thread that asks for a lock which it already holds."""
     return StateError("this thread is inside catalog.transaction(); use the transaction's methods")

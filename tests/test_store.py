@@ -38,6 +38,8 @@ from jammi_files import (
     connect,
     definition_hash,
 )
+from jammi_files.fsck import Kind, fsck
+from jammi_files.operations import Operations
 
 OTHER = External(producer_id="tests", params={"seed": "2"})
 
@@ -500,16 +502,94 @@ def test_delete_of_a_stranger(store):
     assert store.verify_materialization(name) == Match()
 
 
-@pytest.mark.parametrize("path", ["_catalog/format.json", "_catalog/x.parquet", "./_catalog/lock"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "_catalog/format.json",
+        "_catalog/x.parquet",
+        "./_catalog/lock",
+        "././_catalog/format.json",
+        ".//./_catalog/manifest/00000000000000000/00000000000000000003.parquet",
+        "//_catalog/lock",
+        "_CATALOG/format.json",
+        "_catalog",
+    ],
+)
 def test_the_catalogs_own_objects(store, path):
     """`B051`: no row names an object of the catalog as its data, to be deleted with it."""
-    for given in (path, f"{store.root}/{path}"):
-        with pytest.raises(InvalidInputError, match="_catalog"):
-            store.catalog.create_result_table(**row("t", parquet_path=given))
-        with pytest.raises(InvalidInputError, match="_catalog"):
-            store.catalog.create_result_table(
-                **row("t", parquet_path="t.parquet", index_path=given)
-            )
+    catalog = store.catalog
+    record = catalog.create_result_table(**row("known"))
+    given = path.lstrip("/")
+    for wrong in (given, f"{store.root}/{path}", f"file://{store.root}/{path}"):
+        for column in ("parquet_path", "index_path"):
+            columns = row("t") | {column: wrong}
+            odd = dataclasses.replace(record, table_name="t", **{column: wrong})
+            for attempt in (
+                lambda columns=columns: catalog.create_result_table(**columns),
+                lambda columns=columns: catalog.create_result_tables(pa.table(_one(columns))),
+                lambda odd=odd: catalog.adopt_result_tables([odd]),
+            ):
+                with pytest.raises(InvalidInputError, match=r"(?i)_catalog"):
+                    attempt()
+    assert catalog.scan().num_rows == 1
+
+
+def _one(columns):
+    return {name: [value] for name, value in columns.items()}
+
+
+@pytest.mark.parametrize("alias", ["./{}", ".//{}", "././{}", "{}/", "{}/.", "/{}", "sub/../{}"])
+def test_data_of_another_by_another_path(store, alias):
+    """However a path is spelt, a table that names another's data does not delete it."""
+    name = build(store.pinned_to_tenant(ACME))
+    path = alias.format(f"{name}.parquet")
+    thief = store.pinned_to_tenant(BETA)
+    given = [f"{store.root}/{path}", *([] if path.startswith("/") else [path])]
+    record = thief.catalog.create_result_table(**row("known"))
+    for number, each in enumerate(given):
+        made = [f"{kind}{number}" for kind in ("one", "many", "adopted")]
+        for attempt in (
+            lambda n, each=each: thief.catalog.create_result_table(**row(n, parquet_path=each)),
+            lambda n, each=each: thief.catalog.create_result_tables(
+                pa.table(_one(row(n, parquet_path=each)))
+            ),
+            lambda n, each=each: thief.catalog.adopt_result_tables(
+                [dataclasses.replace(record, table_name=n, parquet_path=each)]
+            ),
+        ):
+            table = made.pop(0)
+            if ".." in alias:
+                with pytest.raises(InvalidInputError, match="leaves the root"):
+                    attempt(table)
+                continue
+            attempt(table)
+            stored = thief.catalog.get_result_table(table).parquet_path
+            assert stored in (f"{name}.parquet", each)
+            thief.delete_table(table)
+    assert store.pinned_to_tenant(ACME).verify_materialization(name) == Match()
+
+
+@pytest.mark.parametrize("alias", ["./{}", "././_catalog/format.json"])
+def test_a_row_of_an_older_library_with_another_path(store, alias, monkeypatch):
+    """It deletes nothing and writes nothing, and whoever looks after the root is not stopped."""
+    name = build(store.pinned_to_tenant(ACME))
+    thief, path = store.pinned_to_tenant(BETA), alias.format(f"{name}.parquet")
+    with monkeypatch.context() as patch:
+        patch.setattr(Operations, "_stored_path", lambda _, __, path: path)
+        for table in ("odd", "ready"):
+            thief.catalog.create_result_table(**row(table, parquet_path=path))
+    thief.catalog.update_result_table_status("ready", "ready", 3)
+    with pytest.raises(InvalidInputError, match="nothing is written"):
+        thief.open_writer("odd", DATA.schema)
+    admin = store.as_admin()
+    assert {each.kind for each in fsck(admin.catalog)} <= {Kind.ORPHAN_OBJECT}
+    assert {each.table_name: each.verdict for each in thief.verify_all()}
+    admin.recover(reap=True)
+    admin.catalog.vacuum(0, dry_run=False)
+    for table in ("odd", "ready"):
+        thief.delete_table(table)
+    assert store.storage.size("_catalog/format.json")
+    assert store.pinned_to_tenant(ACME).verify_materialization(name) == Match()
 
 
 # --- handles

@@ -116,6 +116,14 @@ LOCAL = (
         f"{_STORAGE} -k 'TestLocalOs and test_keys_stay_under_the_root'",
         fast=True,
     ),
+    _mutant(
+        "one key for one object",
+        "storage",
+        '    if not {"", "."}.isdisjoint(require_key(key).split("/")):\n',
+        "    if False:\n",
+        f"{_STORAGE} -k 'TestLocalOs and test_one_key_for_one_object'",
+        fast=True,
+    ),
 )
 
 SYNCS = (
@@ -559,9 +567,38 @@ RULES = (
     _mutant(
         "paths stay under the root",
         "operations",
-        '(not _is_absolute(text) and ".." in parts)',
-        "False",
+        'if ".." in parts:',
+        "if False:",
         "tests/test_naming.py tests/test_store.py tests/test_operations.py -k 'root or path'",
+    ),
+    _mutant(
+        "one object has one path",
+        "operations",
+        'for part in text.split("/") if part not in ("", "."))',
+        'for part in text.split("/"))',
+        "tests/test_store.py -k 'another_by_another_path or own_objects'",
+        fast=True,
+    ),
+    _mutant(
+        "what is adopted has one path",
+        "operations",
+        "        return dataclasses.replace(record, parquet_path=stored, index_path=at)\n",
+        "        return record\n",
+        "tests/test_store.py -k another_by_another_path",
+    ),
+    _mutant(
+        "many rows have one path each",
+        "bulk",
+        '_ODD_PATH = r"^[/.]|/[/.]|/$|',
+        '_ODD_PATH = r"^/|',
+        "tests/test_store.py -k another_by_another_path",
+    ),
+    _mutant(
+        "no row names an object of the catalog, in whichever case",
+        "operations",
+        "in map(str.casefold, parts)",
+        "in parts",
+        "tests/test_store.py -k own_objects",
     ),
     _mutant(
         "names stay under the root",

@@ -21,7 +21,7 @@ from support.results import DATA
 from support.roots import contents
 
 from jammi_files import objects
-from jammi_files.errors import InvalidInputError, StateError
+from jammi_files.errors import InvalidInputError, StateError, StorageError
 from jammi_files.storage import AmbiguousError
 
 WRITERS, ROUNDS = 16, 100
@@ -427,6 +427,22 @@ class Contract:
         ):
             with pytest.raises(InvalidInputError, match="leaves the root"):
                 attempt(key)
+
+    @pytest.mark.parametrize("key", ["./k", "k/", "a//k", "a/./k", "k/.", "."])
+    def test_one_key_for_one_object(self, storage, key):
+        """Nothing is written or deleted by a key that is another one's to a file system."""
+        storage.create("k", b"1")
+        storage.create("a/k", b"1")
+        for attempt in (
+            lambda: storage.create(key, b"2"),
+            lambda: storage.replace(key, b"2"),
+            lambda: storage.retire(key),
+            lambda: storage.writer(key),
+            lambda: storage.delete(key),
+        ):
+            with pytest.raises((InvalidInputError, FileNotFoundError, StorageError)):
+                attempt()
+        assert objects_of(storage) == {"k": b"1", "a/k": b"1"}
 
     def test_lock_is_not_for_the_same_thread_twice(self, storage):
         """A thread that holds the lock is told so instead of waiting for itself for ever."""
