@@ -20,7 +20,7 @@ from jammi_files.errors import FormatError
 from jammi_files.log import PREFIX, number_of
 from jammi_files.materialization import MaterializationManifest
 from jammi_files.retired import without_mark_size
-from jammi_files.storage import ObjectInfo, Storage
+from jammi_files.storage import NoFileError, ObjectInfo, Storage
 
 CATALOG = "_catalog"
 
@@ -207,10 +207,10 @@ def is_own(storage: Storage, stem: Stem) -> bool:
     if naming.is_generated(stem.name):
         return True
     keys = [each.key for each in stem.objects if each.kind is VacuumKind.SIDECAR]
-    data = storage.peek(keys[0]) if keys else None
     try:
+        data = storage.peek(keys[0]) if keys else None
         return data is not None and bool(MaterializationManifest.from_json_bytes(data).artifact)
-    except FormatError:
+    except (FormatError, NoFileError):
         return False
 
 

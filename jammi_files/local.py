@@ -6,7 +6,6 @@ A temporary file is named ``<target>.<8 hex>.tmp`` beside its target, so recover
 from __future__ import annotations
 
 import contextlib
-import datetime as dt
 import errno
 import io
 import os
@@ -19,6 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from jammi_files import disk_files
 from jammi_files.errors import ConflictError, InvalidInputError, StateError, StorageError
 from jammi_files.storage import (
     LOCK_TIMEOUT,
@@ -56,8 +56,8 @@ class LocalStorage(Storage):
         return LocalStorage, (self.root, self._durability)
 
     def read(self, key: str) -> bytes:
-        with _translated("read", self._path(key)) as path, io.FileIO(path) as file:
-            return file.readall()
+        with _translated("read", self._path(key)) as path:
+            return disk_files.read_whole(path, disk_files.most_bytes(key))
 
     def peek(self, key: str) -> bytes | None:
         peeked = self._peeked
@@ -80,7 +80,7 @@ class LocalStorage(Storage):
 
     def open(self, key: str) -> BinaryIO:
         with _translated("open", self._path(key)) as path:
-            return Path(path).open("rb")
+            return disk_files.open_to_read(path)
 
     def create(self, key: str, data: bytes) -> None:
         with self.writer(key) as out:
@@ -99,7 +99,7 @@ class LocalStorage(Storage):
         try:
             with _translated("list", self._path(prefix)) as path, os.scandir(path) as entries:
                 self._require_inside(path)
-                return sorted(filter(None, map(_info, entries)))
+                return sorted(filter(None, map(disk_files.describe, entries)))
         except FileNotFoundError:
             return []
 
@@ -213,23 +213,11 @@ def _mark(descriptor: int, mark: bytes) -> bytes:
 
 
 def _sync(path: str) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _info(entry: os.DirEntry[str]) -> ObjectInfo | None:
-    """Describe a file, a link by itself; None for a directory and for what is gone by now."""
-    try:
-        if entry.is_dir(follow_symlinks=False):
-            return None
-        stat = entry.stat(follow_symlinks=False)
-    except FileNotFoundError:
-        return None
-    modified = dt.datetime.fromtimestamp(stat.st_mtime, dt.UTC)
-    return ObjectInfo(entry.name, stat.st_size, modified)
 
 
 class _LocalWriter(ObjectWriter):
@@ -357,7 +345,8 @@ class _ProcessLock:
                 directory = os.path.dirname(self._path)
                 if not os.path.isdir(directory):
                     _make_directory(directory, durable=self._durable)
-                self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
+                flags = os.O_RDWR | os.O_CREAT
+                self._descriptor = disk_files.open_regular(self._path, flags)
             while not filelock.lock_descriptor(self._descriptor, blocking=False):
                 if time.monotonic() > deadline:
                     raise self._busy()

@@ -5,18 +5,17 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable
-from pathlib import Path
 
 from jammi_files import naming
 from jammi_files.errors import FormatError, InvalidInputError, StorageError
+from jammi_files.local import LocalStorage
 from jammi_files.materialization import (
-    MAX_SIDECAR_BYTES,
     MaterializationManifest,
     MissingManifest,
     Verdict,
     decide_verdict,
 )
-from jammi_files.signing import MAX_ENVELOPE_BYTES, Signing, Verify
+from jammi_files.signing import Signing, Verify
 from jammi_files.store import Verification
 
 _SUFFIXES = (naming.DATA_SUFFIX, naming.SIDECAR_SUFFIX, naming.SIGNATURE_SUFFIX)
@@ -33,18 +32,21 @@ def verify_files(
     `MissingManifest`, an error is part of the answer.
 
     Raises:
-        InvalidInputError: ``verify`` is not callable, or empty.
+        InvalidInputError: ``verify`` is not callable, or empty, or no path has such characters.
         StorageError: there is no such directory.
     """
     signing = Signing.of(None, verify)
     if not signing.verifiers:
         raise InvalidInputError("give verify=, or there is nothing that could be believed")
+    place = os.fspath(directory)
+    if "\0" in place:
+        raise InvalidInputError(f"{place!r} is no directory's path")
     try:
-        names = {entry.name for entry in os.scandir(directory) if entry.is_file()}
+        names = {entry.name for entry in os.scandir(place) if entry.is_file()}
     except OSError as error:
-        raise StorageError(f"could not list '{os.fspath(directory)}': {error}") from error
-    found = {_stem(name) for name in names} - {None}
-    return [_verify_one(Path(directory), str(each), signing) for each in sorted(map(str, found))]
+        raise StorageError(f"could not list '{place}': {error}") from error
+    storage, found = LocalStorage(place), {_stem(name) for name in names} - {None}
+    return [_verify_one(storage, str(each), signing) for each in sorted(map(str, found))]
 
 
 def _stem(name: str) -> str | None:
@@ -52,34 +54,26 @@ def _stem(name: str) -> str | None:
     return None if suffix is None else name.removesuffix(suffix)
 
 
-def _verify_one(directory: Path, name: str, signing: Signing) -> Verification:
+def _verify_one(storage: LocalStorage, name: str, signing: Signing) -> Verification:
     try:
-        return Verification(name, _verdict(directory, name, signing))
+        return Verification(name, _verdict(storage, name, signing))
     except (FormatError, OSError) as error:
         return Verification(name, None, str(error))
 
 
-def _verdict(directory: Path, name: str, signing: Signing) -> Verdict:
-    sidecar_bytes = _read(directory / (name + naming.SIDECAR_SUFFIX), MAX_SIDECAR_BYTES)
+def _verdict(storage: LocalStorage, name: str, signing: Signing) -> Verdict:
+    sidecar_bytes = storage.peek(name + naming.SIDECAR_SUFFIX)
     if sidecar_bytes is None:
         return MissingManifest()
     sidecar = MaterializationManifest.from_json_bytes(sidecar_bytes)
-    signature = _read(directory / (name + naming.SIGNATURE_SUFFIX), MAX_ENVELOPE_BYTES)
+    signature = storage.peek(name + naming.SIGNATURE_SUFFIX)
     unbelieved = signing.judge(name, sidecar, signature)
-    return unbelieved or decide_verdict(sidecar, _digest(directory / (name + naming.DATA_SUFFIX)))
+    return unbelieved or decide_verdict(sidecar, _digest(storage, name + naming.DATA_SUFFIX))
 
 
-def _read(path: Path, most: int) -> bytes | None:
+def _digest(storage: LocalStorage, key: str) -> str | None:
     try:
-        with path.open("rb") as file:
-            return file.read(most + 1)
-    except FileNotFoundError:
-        return None
-
-
-def _digest(path: Path) -> str | None:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        with storage.open(key) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
     except FileNotFoundError:
         return None

@@ -38,6 +38,10 @@ class AmbiguousError(StorageError):
     """A create that may have been done, or may be done yet: nothing may be cleaned up after it."""
 
 
+class NoFileError(StorageError):
+    """What lies at a key of a local root is a pipe, a socket or a device: nobody reads it."""
+
+
 class ObjectExistsError(FileExistsError):
     """The key of a create is taken by ``found``, the other writer's bytes."""
 
@@ -99,7 +103,10 @@ class Storage(abc.ABC):
 
     @abc.abstractmethod
     def read(self, key: str) -> bytes:
-        """Return the whole object; `FileNotFoundError` if there is none."""
+        """Return the whole object; `FileNotFoundError` if there is none.
+
+        On a disk one that is too large for its kind is a `FormatError` before it is read.
+        """
 
     def peek(self, key: str) -> bytes | None:
         """Return the whole object, None if there is none: one request either way."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import io
@@ -1002,21 +1001,34 @@ def test_module_runs_as_a_program(store, root):
     assert process("ls").returncode == 2
 
 
-def test_interrupt_ends_a_long_verify_at_once(store, root):
+def test_interrupt_ends_a_long_verify_at_once(store, root, tmp_path):
     """An interrupt in the middle of a data object does not wait for its end."""
-    data = root / f"{build(store)}.parquet"
-    data.unlink()
-    os.mkfifo(data)  # an object whose end never comes
+    os.truncate(root / f"{build(store)}.parquet", 2**42)  # an object that is read for an hour
+    reading = tmp_path / "reading"
+    (tmp_path / "sitecustomize.py").write_text(
+        "import hashlib, pathlib\n"
+        "plain = hashlib.sha256\n"
+        "class Told:\n"
+        "    def __init__(self, *data):\n"
+        "        self.plain = plain(*data)\n"
+        "    def update(self, block):\n"
+        f"        pathlib.Path({str(reading)!r}).touch()\n"
+        "        self.plain.update(block)\n"
+        "    def __getattr__(self, name):\n"
+        "        return getattr(self.plain, name)\n"
+        "hashlib.sha256 = Told\n"
+    )
     command = [sys.executable, "-m", "jammi_files", "verify", "--root", str(root)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as program:
-        writing = None
-        while writing is None:
+    paths = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    env = os.environ | {"PYTHONPATH": paths}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env
+    ) as program:
+        while not reading.exists():
             assert program.poll() is None
-            with contextlib.suppress(OSError):  # until the program reads it
-                writing = os.open(data, os.O_WRONLY | os.O_NONBLOCK)
+            time.sleep(0.01)
         program.send_signal(signal.SIGINT)
         out, err = program.communicate(timeout=60)
-        os.close(writing)
     assert (program.returncode, out, err) == (130, b"", b"jammi-files: interrupted\n")
 
 

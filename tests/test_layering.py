@@ -96,6 +96,7 @@ LAYERS = [
         "cache_files",
         "root_format",
         "local",
+        "disk_files",
         "memory",
         "objects",
         "reconnecting",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import pickle
 import shutil
 import subprocess
@@ -52,6 +53,7 @@ from jammi_files.signing import (
     Signing,
 )
 
+SUFFIXES = (".materialization.json", ".intoto.jsonl", ".parquet")
 SECRET, OTHER = b"a secret of more than sixteen", b"another secret, also long"
 SIGNER, VERIFIER = HmacSigner(SECRET), HmacVerifier(SECRET)
 ED25519 = Ed25519Signer(bytes(range(32)))
@@ -758,6 +760,28 @@ def test_nothing_to_verify_with(tmp_path):
         verify_files(tmp_path, ())
     with pytest.raises(StorageError, match="could not list"):
         verify_files(tmp_path / "absent", VERIFIER)
+    with pytest.raises(InvalidInputError, match="no directory's path"):
+        verify_files("a\0b", VERIFIER)
+
+
+def test_what_are_no_files(store):
+    """A pipe in the place of a sidecar, a signature or data is told, and the others are judged."""
+    good, *odd = (build(store) for _ in range(4))
+    for name, suffix in zip(odd, SUFFIXES, strict=True):
+        at(store, name, suffix).unlink()
+        os.mkfifo(at(store, name, suffix))
+    found = {each.table_name: each for each in verify_files(store.root, VERIFIER)}
+    assert found.pop(good).verdict == Match()
+    assert sorted(found) == sorted(odd)
+    assert all("is a pipe" in each.error for each in found.values())
+
+
+def test_files_that_are_too_large(store):
+    """A sidecar or signature that is mostly a hole is refused before it is read."""
+    odd = [build(store) for _ in range(2)]
+    for name, suffix in zip(odd, SUFFIXES[:2], strict=True):
+        os.truncate(at(store, name, suffix), 2**40)
+    assert all("over" in each.error for each in verify_files(store.root, VERIFIER))
 
 
 def test_covered_refuses_what_is_no_statement():
