@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 
 from jammi_files.errors import FormatError, InvalidInputError, StateError
 from jammi_files.frames import grouped
+from jammi_files.ipc_claims import MAGIC, require_bounded
 
 _BLOCK = 1 << 20
 _CSV_BLOCK = 8 << 20  # the first block decides the types of the columns
@@ -75,7 +76,8 @@ def open_data_file(
 
     Raises:
         InvalidInputError: the suffix says nothing, or the path is no regular file.
-        FormatError: the file is not of that format, or no Parquet file could have its columns.
+        FormatError: the file is not of that format, a batch of Arrow's takes too much memory, or no
+            Parquet file could have its columns.
         OSError: there is no such file, or it cannot be read.
     """
     place = Path(path)
@@ -148,13 +150,22 @@ def _open_tsv(file: BinaryIO) -> _Opened:
 
 
 def _open_arrow(file: BinaryIO) -> _Opened:
-    is_file = file.read(6) == b"ARROW1"  # the other form is a stream
+    require_bounded(file)
+    file.seek(0)
+    is_file = file.read(len(MAGIC)) == MAGIC  # the other form is a stream
     file.seek(0)
     if not is_file:
         stream = pyarrow.ipc.open_stream(file)
-        return stream.schema, iter(stream)
+        return stream.schema, map(_valid, stream)
     reader = pyarrow.ipc.open_file(file)
-    return reader.schema, map(reader.get_batch, range(reader.num_record_batches))
+    batches = map(reader.get_batch, range(reader.num_record_batches))
+    return reader.schema, map(_valid, batches)
+
+
+def _valid(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Refuse what Arrow takes as it is: an index beyond its dictionary would end the process."""
+    batch.validate(full=True)
+    return batch
 
 
 _OPENERS: dict[FileFormat, Callable[[BinaryIO], _Opened]] = {

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import struct
 
 import pyarrow as pa
 import pyarrow.feather
@@ -11,7 +13,14 @@ import pyarrow.ipc
 import pyarrow.parquet as pq
 import pytest
 
-from jammi_files import FormatError, InvalidInputError, StateError, data_files, frames
+from jammi_files import (
+    FormatError,
+    InvalidInputError,
+    StateError,
+    data_files,
+    frames,
+    ipc_claims,
+)
 from jammi_files.data_files import FileFormat, open_data_file
 
 ROWS = pa.table({"a": pa.array(range(1000)), "b": pa.array([str(n) for n in range(1000)])})
@@ -109,6 +118,121 @@ def test_type_that_parquet_lacks_is_refused(tmp_path):
     pyarrow.feather.write_feather(table, path, compression="uncompressed")
     with pytest.raises(FormatError, match="Parquet cannot hold"):
         read(path)
+
+
+# --- Arrow's own format, which is memory as it lies, from anybody
+
+FORMS = {"file": pyarrow.ipc.new_file, "stream": pyarrow.ipc.new_stream}
+
+
+def ipc(path, table, form="stream", rows=None, **options):
+    """Write a table in Arrow's own format and return the bytes of the file."""
+    with FORMS[form](path, table.schema, options=pyarrow.ipc.IpcWriteOptions(**options)) as out:
+        out.write_table(table, max_chunksize=rows)
+    return path.read_bytes()
+
+
+WORDS = pa.table({"w": pa.array(["aa", "bb", "aa"])})
+FOLDED = pa.table({"w": WORDS["w"].dictionary_encode()})
+LIES = {
+    "index beyond its dictionary": (FOLDED, struct.pack("<3i", 0, 1, 0), (0, 2**30, -7)),
+    "offset beyond the text": (WORDS, struct.pack("<4i", 0, 2, 4, 6), (0, 2, 2**20, 2**30)),
+    "negative offset": (WORDS, struct.pack("<4i", 0, 2, 4, 6), (0, -5, 4, 6)),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("lie", LIES)
+def test_arrow_that_lies(tmp_path, lie, form):
+    """Numbers that point out of their buffers are refused: followed, they end the process."""
+    table, said, numbers = LIES[lie]
+    path = tmp_path / "rows.arrow"
+    data = ipc(path, table, form)
+    assert data.count(said) == 1
+    path.write_bytes(data.replace(said, struct.pack(f"<{len(numbers)}i", *numbers)))
+    with pytest.raises(FormatError, match="cannot be read as arrow"):
+        read(path)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_arrow_text_that_is_no_utf8(tmp_path, form):
+    """Text that no reader could show is refused, and not published."""
+    path = tmp_path / "rows.arrow"
+    path.write_bytes(ipc(path, WORDS, form).replace(b"aabbaa", b"\xff\xfebbaa"))
+    with pytest.raises(FormatError, match="UTF8"):
+        read(path)
+
+
+@pytest.fixture
+def unread(monkeypatch):
+    """Let nothing be decoded: what is refused is refused before."""
+    for name in ("open_file", "open_stream"):
+        monkeypatch.setattr(pyarrow.ipc, name, lambda *_: pytest.fail("it was opened"))
+
+
+@pytest.mark.usefixtures("unread")
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("compression", ["zstd", "lz4"])
+@pytest.mark.parametrize("folded", [False, True], ids=["plain", "dictionary"])
+def test_arrow_that_unpacks_to_much(tmp_path, monkeypatch, form, compression, folded):
+    """A batch or dictionaries that would take too much memory unpacked are refused unopened."""
+    monkeypatch.setattr(ipc_claims, "MOST_MEMORY", 1 << 20)
+    columns = {name: pa.array([name * 700_000]) for name in "ab"}
+    if folded:
+        columns = {name: column.dictionary_encode() for name, column in columns.items()}
+    table = pa.table(columns)
+    path = tmp_path / "rows.arrow"
+    assert len(ipc(path, table, form, compression=compression)) < 100_000
+    with pytest.raises(FormatError, match=r"a batch would take 1400\d{3} bytes of memory"):
+        read(path)
+
+
+@pytest.mark.usefixtures("unread")
+def test_arrow_of_one_buffer_many_times(tmp_path, monkeypatch):
+    """Buffers that are the same bytes count each for itself: Arrow may copy them."""
+    monkeypatch.setattr(ipc_claims, "MOST_MEMORY", 1 << 20)
+    monkeypatch.setattr(ipc_claims, "_MOST_TIMES", 1)
+    rows = 10_000
+    table = pa.table({str(number): pa.array(range(rows)) for number in range(100)})
+    path = tmp_path / "rows.arrow"
+    data = ipc(path, table)
+    for number in range(2, 100):
+        said = struct.pack("<qq", number * 8 * rows, 8 * rows)
+        data = data.replace(said, struct.pack("<qq", 0, 8 * rows))
+    end = data.index(struct.pack("<q", 800 * rows))
+    data = data[:end] + struct.pack("<q", 16 * rows) + data[end + 8 : -784 * rows - 8]
+    path.write_bytes(data)
+    with pytest.raises(FormatError, match="a batch would take 8000000 bytes of memory"):
+        read(path)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("compression", [None, "zstd", "lz4"])
+@pytest.mark.parametrize("legacy", [False, True])
+def test_arrow_of_many_batches(tmp_path, monkeypatch, form, compression, legacy):
+    """Batches are counted one by one, as old writers wrote them, too; dictionaries stay."""
+    monkeypatch.setattr(ipc_claims, "MOST_MEMORY", 60_000)
+    monkeypatch.setattr(ipc_claims, "_MOST_TIMES", 0)
+    table = ROWS.append_column("d", ROWS["b"].dictionary_encode())
+    path = tmp_path / "rows.arrow"
+    ipc(path, table, form, rows=100, compression=compression, use_legacy_format=legacy)
+    _, parts = read(path)
+    assert pa.concat_tables(parts).equals(table)
+    monkeypatch.setattr(ipc_claims, "MOST_MEMORY", 6000)
+    with pytest.raises(FormatError, match="bytes of memory"):
+        read(path)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_arrow_cut_off_or_changed_anywhere(tmp_path, form):
+    """Whatever a file says, it is read or a format error, and no other."""
+    path = tmp_path / "rows.arrow"
+    data = ipc(path, FOLDED, form, compression="zstd")
+    for at in range(0, len(data), 3):
+        for other in (data[:at], data[:at] + bytes([data[at] ^ 0x81]) + data[at + 1 :]):
+            path.write_bytes(other)
+            with contextlib.suppress(FormatError):
+                read(path)
 
 
 def test_directory_and_device_are_refused(tmp_path):

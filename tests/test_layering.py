@@ -116,6 +116,7 @@ LAYERS = [
         "data_files",
         "frames",
         "terminal",
+        "ipc_claims",
         "parquet_claims",
         "footer_digest",
         "parquet_footer",

@@ -1280,6 +1280,27 @@ QUERIES = (
 
 HOSTILE = (
     _mutant(
+        "publish: Arrow's arrays are checked before they are followed",
+        "data_files",
+        "    batch.validate(full=True)\n",
+        "",
+        "tests/test_data_files.py::test_arrow_text_that_is_no_utf8",
+    ),
+    _mutant(
+        "publish: what Arrow's batches take is counted before one is decoded",
+        "data_files",
+        "    require_bounded(file)\n",
+        "",
+        "tests/test_data_files.py::test_arrow_that_unpacks_to_much",
+    ),
+    _mutant(
+        "publish: dictionaries count beside the batch",
+        "ipc_claims",
+        "            if held + taken > most:\n",
+        "            if taken > most:\n",
+        "tests/test_data_files.py::test_arrow_that_unpacks_to_much",
+    ),
+    _mutant(
         "open: what Arrow says of a damaged footer is typed",
         "artifacts",
         "        except (pa.ArrowException, OSError) as error:\n            if isinstance(",
