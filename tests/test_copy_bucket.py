@@ -6,8 +6,8 @@ import pytest
 from support.copies import opened, rows_of, shown
 from support.invariants import check_invariants
 from support.results import DATA, build
-from support.roots import BucketRoots
-from support.servers.backends import HONEST
+from support.roots import BucketRoots, contents
+from support.servers.backends import FAST, HONEST
 from support.servers.controls import Fault, Rule
 
 import jammi_files
@@ -54,6 +54,18 @@ def test_into_a_bucket_and_out_again(server, source, tmp_path):
         assert {key for key, data in there.items() if here.get(key) != data} == set()
     assert root_format.read(bucket).stores == (bucket.store,)
     assert both(source, bucket).copied == both(bucket, back).copied == 0
+
+
+@pytest.mark.parametrize("server", FAST, indirect=True)
+def test_into_a_store_that_ignores_conditions(server, source):
+    """A copy there is refused like any first write: nobody could commit to it safely."""
+    bucket = BucketRoots(server).new()
+    with (
+        server.faults.ignoring_preconditions(),
+        pytest.raises(StorageError, match="overwrites an object that was to be created only if"),
+    ):
+        both(source, bucket)
+    assert contents(bucket) == {}
 
 
 def test_again_sends_nothing(s3_server, source):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -63,6 +64,16 @@ def test_draft_equals_a_dictionary(steps):
     for mark, then in reversed(marks):
         draft.rollback(mark)
         assert live(draft) == then
+
+
+@pytest.mark.parametrize("deleted", [False, True])
+def test_columns_of_a_newer_library(deleted):
+    """An update carries on what a newer library keeps of a row; a new row has none of it."""
+    extra, header = {"owner": pa.array(["x"])}, base().header
+    state = Snapshot(header, Runs([]), {"a": Row(record("a", 1), 1, deleted, extra)})
+    draft = Draft(state)
+    draft.put(record("a", 2), "update")
+    assert draft.get("a").extra == (None if deleted else extra)
 
 
 @pytest.mark.parametrize("where", ["catalog", "transaction"])

@@ -7,10 +7,12 @@ import re
 
 import pytest
 from support.roots import BucketRoots
-from support.servers.backends import HONEST
+from support.servers.backends import FAST, HONEST
 from support.servers.dialects import Dialect
 from support.storage_contract import PART, Contract, objects_of
 from support.witness import unfinished_in
+
+from jammi_files import objects
 
 KEPT_BLOCKS = {"test_parts_of_an_aborted_writer", "test_writers_race"}
 """Azure has no way to take blocks back and forgets them after a week; Azurite takes them for a blob
@@ -64,6 +66,19 @@ class TestBucket(Contract):
         assert storage.list("d") == ["e"]
         assert [each.name for each in storage.list_objects("d")] == ["e"]
         assert objects_of(storage) == {"d/e": b"object", "d/e/f": b"1"}
+
+
+@pytest.mark.parametrize("server", FAST, indirect=True)
+def test_parts_are_not_confirmed_where_something_lies(server, monkeypatch):
+    """`B275`: where the condition of parts is ignored, a look at the key keeps what lies there."""
+    monkeypatch.setattr(objects, "PART_BYTES", PART)
+    storage = BucketRoots(server).new()
+    out = storage.writer("k")
+    out.write(b"x" * (2 * PART + 1))
+    storage.create("k", b"a rival's")
+    with server.faults.ignoring_preconditions(), pytest.raises(FileExistsError):
+        out.publish()
+    assert objects_of(storage) == {"k": b"a rival's"}
 
 
 def _unfinished_uploads(log):

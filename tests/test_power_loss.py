@@ -258,6 +258,21 @@ def _repair(root: Path) -> None:
     repair(root, dry_run=False, owner="global")
 
 
+def _without_versions(root: Path) -> None:
+    """Leave two results, and of their catalog all but its versions."""
+    _build_two(connect(root, durability="os"))
+    for path in root.glob("_catalog/manifest/*/*"):
+        path.unlink()
+
+
+def _restore(root: Path) -> None:
+    """Bring a result back from a backup: here from another name of the same bytes."""
+    storage = local.LocalStorage(root, "fsync")
+    (name, *_) = [key for key in storage.list("") if key.endswith(".parquet")]
+    for suffix in (".parquet", ".materialization.json"):
+        storage.create(f"restored{suffix}", storage.read(name.removesuffix(".parquet") + suffix))
+
+
 def _not_opened(root: Path, *, durability: str) -> Path:  # noqa: ARG001 - as connect has it
     return root
 
@@ -324,6 +339,9 @@ KILLINGS = {
     "vacuum": Killing(_vacuum, Scenario((_vacuum,), _garbage, TINY)),
     "import": Killing(_import, Scenario((_import,), _engine)),
     "repair": Killing(_repair, SCENARIOS["repair"]),
+    "restore": Killing(
+        _restore, Scenario((_repair,), _without_versions, {}, Way(enter=_not_opened))
+    ),
     "copy": Killing(_copy, SCENARIOS["copy"]),
     "copy_forward": Killing(_copy, SCENARIOS["copy_forward"]),
 }

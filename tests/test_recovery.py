@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import os
 import subprocess
 import sys
 
@@ -271,6 +272,18 @@ def test_reused_process_number(store, monkeypatch):
     assert _steps(store.recover()) == {name: RecoveryStep.QUARANTINE}
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only /proc tells a zombie")
+def test_zombie(store, monkeypatch):
+    """`B258`: a process that has ended protects nothing, even one that nobody has waited for."""
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as process:
+        _lease_as(monkeypatch, pid=process.pid, process_start=lease._process_start(process.pid))
+        name = _dead_build(store, sidecar=False)
+        assert store.recover().actions == ()
+        process.stdin.close()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        assert _steps(store.recover()) == {name: RecoveryStep.QUARANTINE}
+
+
 @pytest.mark.parametrize(("age", "alive"), [(-HOUR, True), (HOUR, False)])
 def test_other_host(age, alive, store, monkeypatch, gone):
     """`B258`: of a build on another host only the lease is known, and it decides."""
@@ -278,6 +291,26 @@ def test_other_host(age, alive, store, monkeypatch, gone):
     name = _dead_build(store, sidecar=False)
     assert (name in _steps(store.recover())) == (not alive)
     assert (store.catalog.get_result_table(name).status == "building") == alive
+
+
+@pytest.mark.parametrize("other", ["host name", "boot", "process namespace"])
+def test_what_makes_another_host(other, store, monkeypatch, gone):
+    """`B258`: after a reboot, and in another container, a process number says nothing of ours."""
+    boot, namespace = "/proc/sys/kernel/random/boot_id", f"/proc/{os.getpid()}/ns/pid"
+    said = {"host name": "host", boot: "first", namespace: "pid:[1]"}
+    monkeypatch.setattr(lease.socket, "gethostname", lambda: said["host name"])
+    monkeypatch.setattr(lease.Path, "read_text", lambda path, **_: said[str(path)])
+    links = os.readlink
+    monkeypatch.setattr(os, "readlink", lambda path, **at: said.get(path) or links(path, **at))
+    monkeypatch.setattr(lease, "_host", lease._host.__wrapped__)
+    with monkeypatch.context() as patch:
+        _lease_as(patch, pid=gone, expires_at=CLOCK.now() + HOUR)
+        store.catalog.create_result_table(**row("x"))
+    key = {"boot": boot, "process namespace": namespace}.get(other, other)
+    with monkeypatch.context() as patch:
+        patch.setitem(said, key, "another")
+        assert store.recover().actions == ()
+    assert _steps(store.recover()) == {"x": RecoveryStep.FAIL}
 
 
 def test_renewed_lease(store, monkeypatch):
@@ -522,6 +555,18 @@ def test_a_name_is_built_anew_before_its_side_object_is_swept(store):
     lease.write_state(store.storage, "x", 3)
     assert _steps(store.recover()) == {key: RecoveryStep.SWEEP}
     assert store.storage.list(lease.BUILDS) == []
+
+
+def test_leftovers_of_rows_that_cannot_be_judged(store):
+    """`B037`, `B260`: what may be a newer library's live build keeps its state and its file."""
+    seed = store.catalog.create_result_table(**row("seed"))
+    odd = dataclasses.replace(seed, table_name="odd", task=ModelTask.stored("clairvoyance"))
+    store.catalog.adopt_result_tables([odd])
+    kept = {lease.key_of("odd"), "odd.parquet.0123abcd.tmp"}
+    for key in kept:
+        store.storage.create(key, b"half")
+    assert _steps(store.recover(reap=True)) == {"odd": RecoveryStep.SKIP}
+    assert kept <= contents(store.storage).keys()
 
 
 @pytest.mark.usefixtures("dead")

@@ -195,6 +195,17 @@ def test_many_changes_flush(catalog, monkeypatch):
     assert names(again(catalog)) == [f"t{index:02}" for index in range(1, 50, 2)]
 
 
+def test_builds_go_on_if_the_transaction_does_not_end_them(catalog, root):
+    """`B161`, `B275`: a build that an aborted block was to end keeps its side object."""
+    create(catalog, "a")
+    catalog.set_checkpoint("a", 4)
+    with pytest.raises(RuntimeError), catalog.transaction() as tx:  # noqa: PT012 - the block is the subject
+        tx.fail_result_table("a", "to be undone")
+        raise RuntimeError
+    assert [path.name for path in root.glob("_catalog/builds/*")] == ["a.json"]
+    assert again(catalog).get_checkpoint("a") == 4
+
+
 def test_ended_builds_are_forgotten(catalog, root):
     """`B161`: a build that a transaction ends leaves no side object, one it keeps does."""
     for name in ("a", "b"):

@@ -17,6 +17,7 @@ from support.roots import LocalRoots, MemoryRoots, contents
 
 from jammi_files import lease, manifest
 from jammi_files.catalog import Catalog
+from jammi_files.draft import SEGMENTS
 from jammi_files.errors import (
     ConflictError,
     FormatError,
@@ -96,6 +97,19 @@ def test_old_versions_are_retired(storage, catalog):
     assert Catalog(storage).scan().sort_by("table_name") == before
     assert catalog.get_result_table("t7").table_name == "t7"
     check_invariants(storage)
+
+
+@pytest.mark.usefixtures("small_runs")
+def test_versions_go_before_their_segments(storage, catalog):
+    """`trap 20`: no segment is deleted before every version that lists it is emptied."""
+    grow(catalog, 30)
+    counting = CountingStorage(storage)
+    with counting.counting() as calls:
+        Catalog(counting).vacuum(0, dry_run=False)
+    places = {"replace": PREFIX, "delete": SEGMENTS}
+    done = [call.kind for call in calls if call.key.startswith(places.get(call.kind, "-"))]
+    assert done == sorted(done, reverse=True)
+    assert set(done) == set(places)
 
 
 @pytest.mark.usefixtures("small_runs")
@@ -519,6 +533,37 @@ def test_live_build_is_left_alone(storage, store):
     assert store.catalog.get_checkpoint(info.table_name) == 3
 
 
+def test_live_build_under_another_name_is_left_alone(storage, store):
+    """`trap 7`: what a live build writes to is no garbage, be its row called otherwise."""
+    store.catalog.create_result_table(**row("t", parquet_path="u.parquet"))
+    out = store.open_writer("t", DATA.schema)
+    out.write(DATA)
+    storage.sleep(400 * DAY)
+    store.catalog.vacuum(0, dry_run=False)
+    out.close()
+    finalize(store, "t")
+    assert store.verify_materialization("t").ok
+
+
+def test_state_of_a_build_that_begins_meanwhile(storage, catalog):
+    """`trap 7`: a name that is used again while vacuum works has its state, whatever its path."""
+    state = lease.key_of("t")
+    grow(catalog, 1)
+    storage.create(state, b"of a build that has ended")
+    storage.sleep(DAY)
+    begun = []
+
+    def hook(moment, kind, _):
+        if (moment, kind) == ("before", "lock") and not begun:
+            begun.append(catalog.create_result_table(**row("t", parquet_path="u.parquet")))
+            catalog.set_checkpoint("t", 7)
+
+    Catalog(HookedStorage(storage, hook)).vacuum(0, dry_run=False)
+    assert begun
+    assert storage.size(state) is not None
+    assert Catalog(storage).get_checkpoint("t") == 7
+
+
 def test_what_has_no_row_yet(storage, store):
     """`trap 7`: an import copies data before it names it: within the grace it is no garbage."""
     name, other = build(store), "docs__ner__m__20261122T214953517770075_0123abcd"
@@ -698,9 +743,10 @@ def test_a_damaged_version_stops_vacuum(what, storage, catalog):
 # Only on a directory
 
 
-def test_links_are_not_followed(tmp_path):
+@pytest.mark.parametrize("place", ["outside", "root-backup"])
+def test_links_are_not_followed(place, tmp_path):
     """`trap 20`: a link out of the root may go, what it leads to never does."""
-    outside = tmp_path / "outside"
+    outside = tmp_path / place
     outside.mkdir()
     target = outside / "docs__ner__m__20261122T214953517770075_0123abcd.parquet"
     target.write_bytes(b"precious")

@@ -258,6 +258,30 @@ def test_paused_merge_never_lists_a_deleted_segment(roots, monkeypatch):
     check_invariants(storage)
 
 
+def test_a_merge_of_segments_that_another_one_has_merged(roots, monkeypatch):
+    """`trap 19`: a merge that comes after another one of the same segments is left out."""
+    monkeypatch.setattr(manifest, "FAN_OUT", 99)
+    storage = roots.new()
+    catalog = Catalog(storage)
+    grow(catalog, 15)
+    assert len(catalog.log.head().runs.segments) > 1
+    begun = []
+
+    def hook(moment, kind, key):
+        if (moment, kind) == ("after", "create") and "segments" in key and not begun:
+            begun.append(key)
+            Catalog(storage).compact()
+
+    late = Catalog(HookedStorage(storage, hook))
+    late.compact()
+    assert begun
+    fresh = Catalog(storage)
+    assert len(fresh.log.head().runs.segments) == 1
+    assert begun[0] not in {info.key for info in fresh.log.head().header.segments}
+    assert names(fresh) == {f"t{number}" for number in range(15)}
+    check_invariants(storage, NOTICES)
+
+
 def rebuild(storage):
     """Finish another vacuum's work, and use the name of a deleted result again."""
     store = ResultStore(Catalog(storage))

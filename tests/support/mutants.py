@@ -109,6 +109,13 @@ LOCAL = (
         "tests/test_vacuum.py::test_links_are_not_followed",
     ),
     _mutant(
+        "listing: what only begins like the root lies out of it",
+        "local",
+        'not real.startswith(f"{root}/")',
+        "not real.startswith(root)",
+        "tests/test_vacuum.py::test_links_are_not_followed",
+    ),
+    _mutant(
         "keys stay under the root",
         "storage",
         'or ".." in key.split("/")',
@@ -341,6 +348,13 @@ COMMITS = (
         "tests/test_simulation.py::test_cases",
     ),
     _mutant(
+        "read: a group of versions may be begun after the groups were listed",
+        "numbering",
+        "                if listed and newest % GROUP == GROUP - 1:\n",
+        "                if False:\n",
+        "tests/test_numbering.py::test_a_group_that_is_begun_after_its_listing",
+    ),
+    _mutant(
         "merge: only of segments that are there",
         "catalog",
         "        if len(merging) < len(crowd):",
@@ -381,6 +395,20 @@ COMMITS = (
         "            extra=draft.base.header.extra,\n",
         "",
         "tests/test_manifest.py::test_newer_metadata",
+    ),
+    _mutant(
+        "merge: not of segments that another merge has taken",
+        "draft",
+        "        if len(present) != len(wanted) or ",
+        "        if ",
+        "tests/test_vacuum_races.py::test_a_merge_of_segments_that_another_one_has_merged",
+    ),
+    _mutant(
+        "commit: a new row has nothing of a deleted one",
+        "draft",
+        "None if before is None or before.deleted else before.extra",
+        "None if before is None else before.extra",
+        "tests/test_draft.py::test_columns_of_a_newer_library",
     ),
     _mutant(
         "merge: not of segments that a vacuum may have taken",
@@ -882,6 +910,28 @@ BUILDS = (
         "tests/test_recovery.py::test_reused_process_number",
     ),
     _mutant(
+        "lease: a zombie is dead",
+        "lease",
+        '    return None if state in b"ZX" else fields[18].decode()\n',
+        "    return fields[18].decode()\n",
+        "tests/test_recovery.py::test_zombie",
+    ),
+    _mutant(
+        "lease: another boot is another host",
+        "lease",
+        '        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")'
+        ".strip())\n",
+        "        pass\n",
+        "tests/test_recovery.py::test_what_makes_another_host",
+    ),
+    _mutant(
+        "lease: another process namespace is another host",
+        "lease",
+        '        parts.append(os.readlink(f"/proc/{pid}/ns/pid"))  # noqa: PTH115 - not a path\n',
+        "        pass\n",
+        "tests/test_recovery.py::test_what_makes_another_host",
+    ),
+    _mutant(
         "lease: on another host it lives until it expires",
         "lease",
         "    if now >= lease.expires_at:\n",
@@ -908,6 +958,18 @@ BUILDS = (
         "    return death and find_death(held, created, now)\n",
         "    return find_death(held, created, now)\n",
         "tests/test_recovery.py::test_renewed_by_another",
+    ),
+    Mutant(
+        "checkpoint: it goes when the transaction is committed",
+        "transaction",
+        (
+            Edit(
+                "from jammi_files.draft import",
+                "from jammi_files import lease\nfrom jammi_files.draft import",
+            ),
+            Edit("self.ended.append(table_name)", "lease.delete_state(self._storage, table_name)"),
+        ),
+        ("tests/test_transaction.py::test_builds_go_on_if_the_transaction_does_not_end_them",),
     ),
     _mutant(
         "recovery: it goes by the newest rows",
@@ -973,6 +1035,13 @@ BUILDS = (
         "    if decision.sidecar is not None:\n",
         "tests/test_recovery.py::test_a_build_that_goes_on_wins",
         "tests/test_crash.py -k reap",
+    ),
+    _mutant(
+        "recovery: what belongs to a row that cannot be judged stays",
+        "recovery",
+        "(in_use - ended) | {record.table_name for record in rows.damaged()}",
+        "in_use - ended",
+        "tests/test_recovery.py::test_leftovers_of_rows_that_cannot_be_judged",
     ),
     _mutant(
         "recovery: temporary files of live builds stay",
@@ -1083,6 +1152,19 @@ VACUUM = (
         "    return plan\n",
         "tests/test_vacuum.py",
     ),
+    Mutant(
+        "vacuum: a version goes before its segments",
+        "vacuum",
+        (
+            Edit("    yield from work.do(list(_retired(listing, plan)))\n", ""),
+            Edit(
+                "    yield from work.do([(action,) for action in plan.segments.values()])\n",
+                "    yield from work.do([(action,) for action in plan.segments.values()])\n"
+                "    yield from work.do(list(_retired(listing, plan)))\n",
+            ),
+        ),
+        ("tests/test_vacuum.py::test_versions_go_before_their_segments",),
+    ),
     _mutant(
         "vacuum: the grace",
         "garbage",
@@ -1096,6 +1178,20 @@ VACUUM = (
         "        if table not in building and age",
         "        if age",
         "tests/test_vacuum.py::test_live_build_is_left_alone",
+    ),
+    _mutant(
+        "vacuum: what a live build writes to, whatever its name",
+        "reach",
+        "    return names | {stem_of(record.parquet_path) for record in records}\n",
+        "    return names\n",
+        "tests/test_vacuum.py::test_live_build_under_another_name_is_left_alone",
+    ),
+    _mutant(
+        "vacuum: a row that came meanwhile owns what is called like it",
+        "reach",
+        '        found.update(table.column("table_name").to_pylist())\n',
+        "",
+        "tests/test_vacuum.py::test_state_of_a_build_that_begins_meanwhile",
     ),
     _mutant(
         "vacuum: other programs' files",
@@ -1178,6 +1274,21 @@ BUCKETS = (
         "(known is None or storage.store not in known.stores)",
         "False",
         "tests/test_requests.py::test_a_bucket_is_tried_once",
+    ),
+    _mutant(
+        "bucket: a store is tried before it is copied to",
+        "root_format",
+        "    if storage.store is not None:\n        _prove_exclusive_create(storage)\n"
+        "    storage.create(",
+        "    storage.create(",
+        "tests/test_copy_bucket.py -k 'test_into_a_store_that_ignores_conditions and moto'",
+    ),
+    _mutant(
+        "bucket: the key is looked at before parts are confirmed",
+        "objects",
+        "        if self._storage.size(self._key) is not None:\n            raise self._taken()\n",
+        "",
+        "tests/test_objects.py -k 'test_parts_are_not_confirmed_where_something_lies and moto'",
     ),
 )
 
@@ -1786,6 +1897,11 @@ REPAIRS = (
         "    else:\n        return False\n    now = CLOCK.now()\n",
         "    now = CLOCK.now()\n",
         "tests/test_repair.py::test_an_owner_that_renewed_meanwhile",
+        "repair: what it found is durable before a version names it",
+        "repairs",
+        "    garbage.settle(storage)\n",
+        "",
+        f"{_POWER}::test_every_state_after_a_kill[restore]",
     ),
 )
 
