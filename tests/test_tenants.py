@@ -167,6 +167,7 @@ def _untimed(told: Any) -> dict[str, Any]:
 CATALOG_READS: dict[str, Play] = {
     **READS,
     "changes": lambda catalog, _: each(_versions(catalog), catalog.changes),
+    "current": lambda catalog, _: iter([lambda: catalog.current().scan()]),
     "exists": lambda catalog, _: iter([lambda: catalog.exists]),
     "get_checkpoint": lambda catalog, world: each(world.names, catalog.get_checkpoint),
     "history": lambda catalog, _: each([None, 0, 1, 3], catalog.history),
