@@ -299,8 +299,7 @@ class _PartsWriter(ObjectWriter):
     """
 
     def __init__(self, storage: ObjectStorage, key: str) -> None:
-        self._storage, self._key = storage, key
-        require_plain_key(key)  # before anything is sent
+        self._storage, self._key = storage, require_plain_key(key)
         self._buffer: io.BytesIO | None = io.BytesIO()
         self._parts: Any = None
         self._digest = hashlib.sha256()

@@ -503,7 +503,7 @@ FORMATS = (
     _mutant(
         "repair: a segment under another's key is no whole version",
         "salvage",
-        "        if not any(info.key in problems for info in found.segments):\n",
+        "        if not any(info.key in problems for info in state.header.segments):\n",
         "        if all(segments[info.key] is not None for info in found.segments):\n",
         "tests/test_repair.py::test_swapped_segments",
     ),
