@@ -504,7 +504,7 @@ FORMATS = (
         "repair: a segment under another's key is no whole version",
         "salvage",
         "        if not any(info.key in problems for info in state.header.segments):\n",
-        "        if all(segments[info.key] is not None for info in found.segments):\n",
+        "        if all(segments[info.key] is not None for info in state.header.segments):\n",
         "tests/test_repair.py::test_swapped_segments",
     ),
     _mutant(
@@ -1039,8 +1039,8 @@ BUILDS = (
     _mutant(
         "recovery: what belongs to a row that cannot be judged stays",
         "recovery",
-        "(in_use - ended) | {record.table_name for record in rows.damaged()}",
-        "in_use - ended",
+        "    going_on += rows.damaged()\n",
+        "",
         "tests/test_recovery.py::test_leftovers_of_rows_that_cannot_be_judged",
     ),
     _mutant(
@@ -1821,7 +1821,7 @@ TOLD = (
     _mutant(
         "logs: a tenant's recovery says nothing of others",
         "hooks",
-        "        scope, version = _HEARD_BY.get() or self.scope, self.change.version\n",
+        "        scope, version = hearer(self.scope), self.change.version\n",
         "        scope, version = self.scope, self.change.version\n",
         f"{_WORLDS}::test_recovery_tells_nothing",
     ),
