@@ -108,7 +108,7 @@ class Funnel:
             TableNotFoundError: no visible row has the name.
             StateError: the row is not ``building``.
         """
-        name = info if isinstance(info, str) else info.table_name
+        name: Any = info if isinstance(info, str) else getattr(info, "table_name", info)
         record = self._own_build(name)
         return ResultWriter(
             self.storage.writer(record.parquet_path),
