@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import time
+from collections import Counter
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
@@ -44,12 +45,13 @@ class ResultWriter:
         self._schema = schema
         self._parquet: pq.ParquetWriter | None = None
         try:
+            _require_readable(schema)
             written = without_origin(schema)  # of the result that the schema was read from
             self._parquet = pq.ParquetWriter(self._sink, written, compression=compression)
             self._parquet.add_key_value_metadata({METADATA_KEY: Origin.of(record).to_json_bytes()})
         except (pa.ArrowException, TypeError, ValueError, OSError) as error:
             target.abort()
-            if isinstance(error, StorageError):
+            if isinstance(error, (StorageError, InvalidInputError)):
                 raise
             raise InvalidInputError(f"Parquet cannot hold this schema: {error}") from error
         self._renew = renew
@@ -147,6 +149,24 @@ class ResultWriter:
             self.abort()
         elif self._parquet is not None:
             self.close()
+
+
+def _require_readable(schema: pa.Schema) -> None:
+    """Refuse what Parquet takes and no reader of Arrow's gives back."""
+    if not isinstance(schema, pa.Schema):
+        raise InvalidInputError(f"a schema must be a pyarrow.Schema, not {type(schema).__name__}")
+    twice = sorted(name for name, count in Counter(schema.names).items() if count > 1)
+    if twice:
+        names = ", ".join(map(repr, twice))
+        raise InvalidInputError(f"more than one column is named {names}; give each its own name")
+    if any(map(_is_deep, schema.types)):  # which by its own limit Arrow may not read
+        trial = pa.BufferOutputStream()
+        pq.ParquetWriter(trial, schema).close()
+        pq.ParquetFile(pa.BufferReader(trial.getvalue()))
+
+
+def _is_deep(kind: pa.DataType) -> bool:
+    return any(pa.types.is_nested(kind.field(number).type) for number in range(kind.num_fields))
 
 
 class _HashingSink(io.RawIOBase):

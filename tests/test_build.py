@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 from support.faults import HookedStorage
-from support.results import DATA, DESCRIPTOR, ENV, INPUTS, TABLE, build
+from support.results import DATA, DESCRIPTOR, ENV, INPUTS, TABLE, build, row
 
 from jammi_files import InvalidInputError, Match, StateError, StorageError, connect, lease
 from jammi_files.catalog import Catalog
@@ -92,6 +92,55 @@ def test_exception_keeps_properties(store):
         1 / 0  # noqa: B018 - the error is the subject
     record = failed(store)
     assert record.properties == {"a": "b", "error": "ZeroDivisionError: division by zero"}
+
+
+def nested(depth, wrap):
+    kind = pa.int64()
+    for _ in range(depth):
+        kind = wrap(kind)
+    return pa.schema([("a", kind)])
+
+
+UNREADABLE = {
+    "two columns of one name": pa.schema([("a", pa.int64()), ("b", pa.int64()), ("a", pa.int8())]),
+    "lists": nested(50, pa.list_),
+    "structs": nested(99, lambda kind: pa.struct([("s", kind)])),
+    "no schema": None,
+    "names": ["a"],
+}
+
+
+@pytest.mark.parametrize("schema", UNREADABLE.values(), ids=UNREADABLE)
+def test_schema_that_nobody_could_read(store, schema):
+    """What Parquet would take and no reader give back is refused before a byte is written."""
+    info = store.catalog.create_result_table(**row("t"))
+    with pytest.raises(InvalidInputError, match=r"schema|more than one column is named 'a'"):
+        store.open_writer(info.table_name, schema)
+    assert files(store) == []
+
+
+def test_rows_that_nobody_could_read(store):
+    """A build whose first batch has such a schema fails."""
+    rows = pa.Table.from_arrays([pa.array([1]), pa.array([2])], ["a", "a"])
+    with pytest.raises(InvalidInputError, match="'a'"), store.build(*TABLE, **CONTRACT) as out:
+        out.write(rows)
+    failed(store)
+
+
+@pytest.mark.parametrize("wrap", [pa.list_, lambda kind: pa.struct([("s", kind)])])
+def test_schema_as_deep_as_can_be_read(store, wrap):
+    """What Arrow can read is taken, to the last level."""
+    schema = nested(49, wrap)
+    with store.build(*TABLE, **CONTRACT, schema=schema) as out:
+        pass
+    assert store.open_table(out.table_name).schema.equals(schema)
+
+
+@pytest.mark.parametrize("name", [None, 5, b"t"])
+def test_writer_of_no_name(store, name):
+    """A name that is none is an argument that is wrong, as anywhere else."""
+    with pytest.raises(InvalidInputError, match="table_name must be a string"):
+        store.open_writer(name, DATA.schema)
 
 
 @pytest.mark.parametrize("given", [None, [1], pa.table({"id": [1]}), DATA.select(["score", "id"])])

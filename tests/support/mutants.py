@@ -785,6 +785,13 @@ TENANTS = (
 )
 
 BUILDS = (
+    _mutant(
+        "build: a schema that nobody could read is refused",
+        "writer",
+        "            _require_readable(schema)\n",
+        "",
+        "tests/test_build.py::test_schema_that_nobody_could_read",
+    ),
     Mutant(
         "publish: the sidecar before the promotion",
         "funnel",
