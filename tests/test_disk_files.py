@@ -27,7 +27,7 @@ from jammi_files.log import key_of
 from jammi_files.storage import NoFileError
 
 LIMITS = {
-    root_format.KEY: root_format._MAX_BYTES,
+    root_format.KEY: 16 * root_format._MAX_BYTES,
     lease.key_of("t"): lease._MAX_BYTES,
     key_of(1): manifest.MAX_MANIFEST_BYTES,
     "t.materialization.json": materialization.MAX_SIDECAR_BYTES,
