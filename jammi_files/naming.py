@@ -62,6 +62,17 @@ def sibling(parquet_path: str, suffix: str) -> str:
     return parquet_path.removesuffix(DATA_SUFFIX) + suffix
 
 
+def beside(parquet_path: str) -> frozenset[str]:
+    """Return the paths of a data object that may be, or lie beside, the same objects as this one.
+
+    A row may name any object as its data: the sidecar of another's, or it without ``.parquet``.
+    """
+    suffixes = (DATA_SUFFIX, SIDECAR_SUFFIX, SIGNATURE_SUFFIX, *INDEX_SIBLINGS)
+    end = next((each for each in suffixes if parquet_path.endswith(each)), "")
+    stem = parquet_path.removesuffix(end)
+    return frozenset(stem + each for each in ("", *suffixes))
+
+
 def _encoded(text: str) -> str:
     return _UNSAFE.sub(lambda match: "".join(f"%{byte:02X}" for byte in match[0].encode()), text)
 

@@ -13,7 +13,7 @@ from enum import StrEnum
 
 import pyarrow.parquet as pq
 
-from jammi_files import events, garbage, lease, naming, tracing
+from jammi_files import events, garbage, lease, naming, removal, tracing
 from jammi_files.artifacts import NOBODY, Artifacts
 from jammi_files.catalog import Catalog
 from jammi_files.errors import FormatError, JammiFilesError, StateError, TableNotFoundError
@@ -21,7 +21,6 @@ from jammi_files.events import Event
 from jammi_files.materialization import MaterializationManifest
 from jammi_files.origin import Origin
 from jammi_files.reads import CatalogSnapshot
-from jammi_files.reaping import Reaper
 from jammi_files.rules import Contract
 from jammi_files.schema import ResultTableRecord, ResultTableStatus, find_damage
 from jammi_files.scope import heard_by
@@ -111,12 +110,12 @@ def _recover(catalog: Catalog, artifacts: Artifacts, mode: _Mode) -> RecoveryRep
     snapshot = everything.snapshot()
     if not mode.dry_run:
         everything.log.settle()  # what it says may be of a process that died over it
-    actions, reaper = [], Reaper(everything.log, artifacts)
-    for decision in _plan(everything, reaper, snapshot, mode):
+    actions = []
+    for decision in _plan(everything, artifacts, snapshot, mode):
         action = decision.action
         if not mode.dry_run:
             try:
-                _apply(everything, reaper, decision)
+                _apply(everything, artifacts, decision)
             except (JammiFilesError, OSError) as error:  # one row's trouble is not the others'
                 moved_on = isinstance(error, StateError | TableNotFoundError)
                 reason = f"moved on: {error}" if moved_on else str(error)
@@ -130,16 +129,15 @@ def _recover(catalog: Catalog, artifacts: Artifacts, mode: _Mode) -> RecoveryRep
 
 
 def _plan(
-    catalog: Catalog, reaper: Reaper, snapshot: CatalogSnapshot, mode: _Mode
+    catalog: Catalog, artifacts: Artifacts, snapshot: CatalogSnapshot, mode: _Mode
 ) -> Iterator[_Decision]:
-    artifacts = reaper.artifacts
     ended: set[str] = set()  # by a dry run; otherwise the rows themselves say it
     for record in snapshot.list_result_tables_by_status(ResultTableStatus.BUILDING):
         try:
             death = lease.find_build_death(catalog.storage, record)
             if death is not None:
                 decision = _decide_building(artifacts, record, death, reap=mode.reap)
-                yield _spare_shared(reaper, decision)
+                yield _spare_shared(snapshot, decision)
                 if mode.dry_run:
                     ended.add(record.table_name)
         except (JammiFilesError, OSError) as error:
@@ -149,22 +147,22 @@ def _plan(
     for record in () if mode.builds_only else ready:
         try:
             for decision in _decide_ready(artifacts, record, present, reap=mode.reap):
-                yield _spare_shared(reaper, decision)
+                yield _spare_shared(snapshot, decision)
         except (JammiFilesError, OSError) as error:
             yield _skip(record, str(error))
     if mode.reap:
-        yield from _plan_kept(reaper, snapshot, present)
+        yield from _plan_kept(snapshot, present)
     for record in snapshot.damaged():
         yield _skip(record, str(find_damage(record)))
     yield from _sweep(catalog, ended, present)
 
 
-def _plan_kept(reaper: Reaper, snapshot: CatalogSnapshot, present: set[str]) -> Iterator[_Decision]:
+def _plan_kept(snapshot: CatalogSnapshot, present: set[str]) -> Iterator[_Decision]:
     """Name the rows that recovery failed earlier and whose data it has kept."""
     for record in snapshot.list_result_tables_by_status(ResultTableStatus.FAILED):
         if record.parquet_path in present and _was_recovered(record):
             try:
-                if not reaper.is_shared(record):
+                if not _is_shared(snapshot, record):
                     reason = "recovery failed it and kept its data"
                     yield _decision(record, RecoveryStep.REAP, reason)
             except (JammiFilesError, OSError) as error:
@@ -193,13 +191,19 @@ def _decide_building(
     return _Decision(action, record, sidecar, rows)
 
 
-def _spare_shared(reaper: Reaper, decision: _Decision) -> _Decision:
+def _spare_shared(snapshot: CatalogSnapshot, decision: _Decision) -> _Decision:
     """Keep the data of a row that is to fail if another row names it too."""
     record, action = decision.record, decision.action
-    if record is None or action.action is not RecoveryStep.REAP or not reaper.is_shared(record):
+    if record is None or action.action is not RecoveryStep.REAP:
+        return decision
+    if not _is_shared(snapshot, record):
         return decision
     reason = f"{action.reason}; another row names the data"
     return _decision(record, RecoveryStep.QUARANTINE, reason)
+
+
+def _is_shared(snapshot: CatalogSnapshot, record: ResultTableRecord) -> bool:
+    return bool(removal.find_named(snapshot, [record.parquet_path], [record]))
 
 
 def _find_doubt(
@@ -264,7 +268,7 @@ def _sweep(catalog: Catalog, ended: set[str], present: set[str]) -> Iterator[_De
             yield _left_over(lease.key_of(table), rows.get_result_table(table), reason)
 
 
-def _apply(catalog: Catalog, reaper: Reaper, decision: _Decision) -> None:
+def _apply(catalog: Catalog, artifacts: Artifacts, decision: _Decision) -> None:
     record, step = decision.record, decision.action.action
     if step is RecoveryStep.SWEEP:
         _sweep_object(catalog, decision.action.table_name)
@@ -272,7 +276,7 @@ def _apply(catalog: Catalog, reaper: Reaper, decision: _Decision) -> None:
     if record is None or step is RecoveryStep.SKIP:
         return
     if record.status is ResultTableStatus.FAILED:
-        reaper.remove(record)
+        _remove_data(catalog, artifacts, record)
         return
     if decision.sidecar is not None:
         sidecar = decision.sidecar
@@ -282,13 +286,27 @@ def _apply(catalog: Catalog, reaper: Reaper, decision: _Decision) -> None:
             sidecar.artifact,
             sidecar.descriptor_digest,
         )
-        reaper.artifacts.settle(record)
+        artifacts.settle(record)
         ended = catalog.promote_unchanged(record, decision.rows, contract)
     else:
         ended = catalog.fail_unchanged(record, f"{_MARK}{decision.action.reason}")
     _delete_state(catalog, record.table_name)
     if step is RecoveryStep.REAP:
-        reaper.remove(ended)  # only now: the row can no longer become ready
+        _remove_data(catalog, artifacts, ended)  # only now: it can no longer become ready
+
+
+def _remove_data(catalog: Catalog, artifacts: Artifacts, failed: ResultTableRecord) -> None:
+    """Delete the data of a failed row, if it is still that row and no other one names it.
+
+    Raises:
+        StateError: it is not.
+    """
+    path = failed.parquet_path
+    outcomes = removal.remove(catalog, artifacts, [path], ended=[failed])
+    if path not in outcomes:
+        raise StateError(f"another row names the data of '{failed.table_name}' by now")
+    if (error := outcomes[path]) is not None:
+        raise error
 
 
 def _sweep_object(catalog: Catalog, key: str) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Collection, Sequence
 
 import pyarrow.compute as pc
 
+from jammi_files import naming
 from jammi_files.artifacts import Artifacts
 from jammi_files.catalog import Catalog
 from jammi_files.errors import JammiFilesError
@@ -61,7 +62,9 @@ def _remove_some(
         keys = {path: artifacts.those_there(beside) for path, beside in keys.items()}
     outcomes: Outcomes = {}
     with catalog.log.writing() if is_locked else contextlib.nullcontext():
-        named = _find_named(catalog, paths, ended)
+        # The newest version, whatever staleness the handle allows.
+        now = CatalogSnapshot(catalog.log.head(), Scope(admin=True), catalog)
+        named = find_named(now, paths, ended)
         for path in paths:
             if path in named:
                 continue
@@ -73,15 +76,20 @@ def _remove_some(
     return outcomes
 
 
-def _find_named(
-    catalog: Catalog, paths: Sequence[str], ended: Collection[ResultTableRecord]
+def find_named(
+    snapshot: CatalogSnapshot, paths: Sequence[str], ended: Collection[ResultTableRecord]
 ) -> set[str]:
-    # The newest version, whatever staleness the handle allows.
-    now = CatalogSnapshot(catalog.log.head(), Scope(admin=True), catalog)
-    found = now.scan(pc.field("parquet_path").isin(list(paths)), ["table_name", "parquet_path"])
-    over = {record.table_name for record in ended if _is_unchanged(now, record)}
-    return {row["parquet_path"] for row in found.to_pylist() if row["table_name"] not in over}
+    """Return those of the stored paths of which a row names an object, or one beside it.
 
-
-def _is_unchanged(now: CatalogSnapshot, record: ResultTableRecord) -> bool:
-    return now.get_result_table(record.table_name) == record
+    Only rows that the snapshot sees count, and none that is still as in ``ended``.
+    """
+    beside = {path: naming.beside(path) for path in paths}
+    wanted = sorted(frozenset[str]().union(*beside.values()))
+    found = snapshot.scan(pc.field("parquet_path").isin(wanted), ["table_name", "parquet_path"])
+    over = {
+        record.table_name
+        for record in ended
+        if snapshot.get_result_table(record.table_name) == record
+    }
+    named = {row["parquet_path"] for row in found.to_pylist() if row["table_name"] not in over}
+    return {path for path in paths if not beside[path].isdisjoint(named)}

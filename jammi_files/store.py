@@ -12,8 +12,6 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import Executor
 from typing import Any
 
-import pyarrow.compute as pc
-
 from jammi_files import (
     attesting,
     drawing,
@@ -286,7 +284,7 @@ class ResultStore(Recompute):
         for record in records:
             name, path = record.table_name, record.parquet_path
             if path not in outcomes:
-                if self.catalog.scan(pc.field("parquet_path") == path).num_rows:
+                if removal.find_named(self.catalog.snapshot(), [path], []):
                     text = "kept the data of %s: another row names it"
                     events.warn(Event.KEPT, text, name, table_name=name)
             elif (error := outcomes[path]) is not None:  # the rows are gone (`B147`)

@@ -52,7 +52,6 @@ LAYERS = [
         "sweep",
         "explain",
         "recovery",
-        "reaping",
         "funnel",
         "exports",
         "drawing",

@@ -447,7 +447,7 @@ def test_data_of_an_earlier_result(other, reap, store, monkeypatch):
     write(store, "x")
     finalize(store, "x")
     with monkeypatch.context() as patch:
-        patch.setattr(Artifacts, "remove", lambda *_: [])
+        patch.setattr(Artifacts, "remove_objects", lambda *_: [])
         store.delete_table("x")
     store.catalog.create_result_table(**row("x", **other))
     expected = RecoveryStep.REAP if reap else RecoveryStep.QUARANTINE
@@ -538,7 +538,7 @@ def test_a_name_is_built_anew_before_its_side_object_is_swept(store):
     """`B258`: the side object that an ended build left may be another's when it is to go."""
     store.catalog.create_result_table(**row("x"))
     store.catalog.fail_result_table("x", "by hand")
-    lease.write_state(store.storage, "x", 3)
+    lease.write_state(store.storage, store.catalog.get_result_table("x"), 3)
     key, begun = lease.key_of("x"), []
     assert _steps(store.recover(dry_run=True)) == {key: RecoveryStep.SWEEP}
 
@@ -552,7 +552,7 @@ def test_a_name_is_built_anew_before_its_side_object_is_swept(store):
     assert _steps(report) == {key: RecoveryStep.SKIP}
     assert Catalog(store.storage).get_checkpoint("x") == 7
     store.catalog.fail_result_table("x", "by hand")
-    lease.write_state(store.storage, "x", 3)
+    lease.write_state(store.storage, store.catalog.get_result_table("x"), 3)
     assert _steps(store.recover()) == {key: RecoveryStep.SWEEP}
     assert store.storage.list(lease.BUILDS) == []
 

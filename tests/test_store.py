@@ -570,6 +570,16 @@ def test_data_of_another_by_another_path(store, alias):
     assert store.pinned_to_tenant(ACME).verify_materialization(name) == Match()
 
 
+@pytest.mark.parametrize("suffix", ["", ".materialization.json", ".intoto.jsonl", ".usearch"])
+def test_what_lies_beside_anothers_data(store, suffix):
+    """A table that names another's sidecar as its data, or the name of both, deletes neither."""
+    name = build(store.pinned_to_tenant(ACME))
+    thief = store.pinned_to_tenant(BETA)
+    thief.catalog.create_result_table(**row("t", parquet_path=name + suffix))
+    thief.delete_table("t")
+    assert store.pinned_to_tenant(ACME).verify_materialization(name) == Match()
+
+
 @pytest.mark.parametrize("alias", ["./{}", "././_catalog/format.json"])
 def test_a_row_of_an_older_library_with_another_path(store, alias, monkeypatch):
     """It deletes nothing and writes nothing, and whoever looks after the root is not stopped."""

@@ -213,7 +213,7 @@ SYNCS = (
     _mutant(
         "sync: data and sidecar before recovery promotes",
         "recovery",
-        "        reaper.artifacts.settle(record)\n",
+        "        artifacts.settle(record)\n",
         "",
         f"{_POWER}::test_every_state_after_a_kill[build]",
     ),
@@ -632,6 +632,14 @@ RULES = (
         fast=True,
     ),
     _mutant(
+        "a deletion spares what lies beside another's data",
+        "naming",
+        'return frozenset(stem + each for each in ("", *suffixes))',
+        "return frozenset([parquet_path])",
+        "tests/test_store.py -k beside_anothers",
+        fast=True,
+    ),
+    _mutant(
         "what is adopted has one path",
         "operations",
         "        return dataclasses.replace(record, parquet_path=stored, index_path=at)\n",
@@ -715,8 +723,8 @@ TENANTS = (
     _mutant(
         "tenants: who shares a result's bytes is not logged",
         "store",
-        " == path).num_rows:\n",
-        " == path) is not None:\n",
+        "if removal.find_named(self.catalog.snapshot(), [path], []):\n",
+        "if True:\n",
         f"{_WORLDS} -k ResultStore.delete_table",
     ),
     _mutant(
@@ -874,6 +882,8 @@ BUILDS = (
         "        if not lease.is_mine(record.lease):\n            raise StateError",
         "        if False:\n            raise StateError",
         "tests/test_removal.py::test_the_build_of_another_process_goes_on",
+    ),
+    _mutant(
         "publish: the row is failed before bytes go",
         "funnel",
         "        # Only a row that is still building: ",
@@ -1038,7 +1048,7 @@ BUILDS = (
         "recovery: the row changes before bytes go",
         "recovery",
         "    if decision.sidecar is not None:\n",
-        "    if step is RecoveryStep.REAP:\n        reaper.artifacts.remove(record)\n"
+        "    if step is RecoveryStep.REAP:\n        artifacts.remove(record)\n"
         "    if decision.sidecar is not None:\n",
         "tests/test_recovery.py::test_a_build_that_goes_on_wins",
         "tests/test_crash.py -k reap",
@@ -1080,23 +1090,23 @@ BUILDS = (
     ),
     _mutant(
         "recovery: data goes only of the row that was judged",
-        "reaping",
-        "            rules.require_unchanged(Draft(state), failed)\n",
+        "removal",
+        "        if snapshot.get_result_table(record.table_name) == record\n",
         "",
         "tests/test_recovery.py::test_a_name_is_used_again_before_its_data_is_reaped",
     ),
     _mutant(
         "recovery: data that another row names is not to be reaped",
-        "reaping",
-        "        return any(table.filter(others).num_rows for table in self._named)\n",
-        "        return False\n",
+        "recovery",
+        "    return bool(removal.find_named(snapshot, [record.parquet_path], [record]))\n",
+        "    return False\n",
         "tests/test_recovery.py::test_shared_data_is_kept",
     ),
     _mutant(
         "recovery: data that another row has come to name is not reaped",
-        "reaping",
-        "            self._look(state)\n",
-        "",
+        "removal",
+        "            if path in named:\n",
+        "            if False:\n",
         "tests/test_recovery.py::test_data_becomes_shared_before_it_is_reaped",
     ),
 )
