@@ -64,7 +64,12 @@ def open_to_read(path: str) -> BinaryIO:
 
 def open_regular(path: str, flags: int, most: int | None = None) -> int:
     """Return the descriptor of a regular file, made with these flags if there is none yet."""
-    descriptor = os.open(path, flags, 0o666)
+    try:
+        descriptor = os.open(path, flags, 0o666)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise NoFileError(f"'{path}' is a link, expected a file; remove it") from error
+        raise
     try:
         found = os.fstat(descriptor)
         if stat.S_ISDIR(found.st_mode):

@@ -21,9 +21,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from jammi_files.disk_files import read_whole
 from jammi_files.errors import FormatError, InvalidInputError
 from jammi_files.jammi_rows import is_file, read_rows, written_rows
-from jammi_files.materialization import MaterializationManifest
+from jammi_files.materialization import MAX_SIDECAR_BYTES, MaterializationManifest
 from jammi_files.naming import DATA_SUFFIX, INDEX_SUFFIX, SIDECAR_SUFFIX, sibling
 from jammi_files.schema import (
     RECORD_FIELDS,
@@ -141,7 +142,7 @@ def _to_result(row: Mapping[str, Any], home: Path) -> JammiResult:
 def _attested(record: ResultTableRecord, sidecar: Path) -> ResultTableRecord:
     """Add what the sidecar says of data and descriptor, unless it contradicts the row (`B229`)."""
     try:
-        said = MaterializationManifest.from_json_bytes(sidecar.read_bytes())
+        said = MaterializationManifest.from_json_bytes(read_whole(str(sidecar), MAX_SIDECAR_BYTES))
     except FileNotFoundError:
         msg = f"its sidecar '{sidecar}' is missing, though the row has a definition hash"
         raise FormatError(msg) from None

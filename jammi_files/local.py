@@ -33,6 +33,7 @@ from jammi_files.storage import (
     require_plain_key,
 )
 
+_LOCK = "_catalog/lock"
 _NO_HARD_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
 
 
@@ -48,7 +49,7 @@ class LocalStorage(Storage):
         self._peeked = "", ""  # the last key and its path: a reader asks for one again and again
         self._anchored: set[str] = set()
         self._inside: set[str] = set()
-        self._lock = _ProcessLock(self._path("_catalog/lock"), self._syncs_directories)
+        self._lock = _ProcessLock(self._path(_LOCK), self._syncs_directories)
         if Path(self.root).exists() and not Path(self.root).is_dir():
             raise StorageError(f"root '{self.root}' is a file; expected a directory")
 
@@ -129,6 +130,7 @@ class LocalStorage(Storage):
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[bool]:
+        self.place(_LOCK)  # the lock file of this root, not of another place
         with self._lock.held() as descriptor:
             yield _mark(descriptor, b"1") == b"1"
             _mark(descriptor, b"0")  # not after an error: what is visible may not be durable
@@ -345,7 +347,7 @@ class _ProcessLock:
                 directory = os.path.dirname(self._path)
                 if not os.path.isdir(directory):
                     _make_directory(directory, durable=self._durable)
-                flags = os.O_RDWR | os.O_CREAT
+                flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
                 self._descriptor = disk_files.open_regular(self._path, flags)
             while not filelock.lock_descriptor(self._descriptor, blocking=False):
                 if time.monotonic() > deadline:

@@ -8,10 +8,10 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
-from jammi_files import bulk, lease, rules
+from jammi_files import bulk, lease, naming, rules
 from jammi_files.draft import Draft
 from jammi_files.errors import ConflictError, InvalidInputError
-from jammi_files.garbage import CATALOG
+from jammi_files.garbage import CATALOG, is_temporary
 from jammi_files.reads import Reads
 from jammi_files.rows import Row
 from jammi_files.schema import (
@@ -35,6 +35,7 @@ from jammi_files.validation import (
 
 R = TypeVar("R")
 
+_BESIDE = (naming.SIDECAR_SUFFIX, naming.SIGNATURE_SUFFIX, *naming.INDEX_SIBLINGS)
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
@@ -337,6 +338,9 @@ class Operations(Reads):
             raise InvalidInputError(f"{what} {path!r} is the root itself; expected an object in it")
         if CATALOG in map(str.casefold, parts):  # some file systems take both for one name
             raise InvalidInputError(f"{what} {path!r} lies among the catalog's own objects")
+        if what != "index_path" and (text.endswith(_BESIDE) or is_temporary(text)):
+            msg = f"{what} {path!r} ends like what lies beside data; expected e.g. '<name>.parquet'"
+            raise InvalidInputError(msg)
         return text
 
 

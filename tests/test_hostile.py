@@ -377,6 +377,32 @@ def test_nothing_is_written_through_a_link_out_of_the_root(root, tmp_path, monke
     assert sorted(outside.rglob("*")) == before
 
 
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_link_in_the_place_of_the_lock(root, tmp_path, is_there):
+    """The lock is no file of another place, and none is made there."""
+    outside = tmp_path / "outside"
+    if is_there:
+        outside.write_bytes(b"precious")
+    connect(root, durability="os").catalog.create_result_table(**row("t0"))
+    (root / "_catalog" / "lock").unlink()
+    (root / "_catalog" / "lock").symlink_to(outside)
+    with pytest.raises(StorageError, match="is a link, expected a file; remove it"):
+        connect(root, durability="os").catalog.create_result_table(**row("t1"))
+    assert outside.exists() is is_there
+    assert not is_there or outside.read_bytes() == b"precious"
+
+
+def test_a_link_in_the_place_of_the_catalog(root, tmp_path):
+    """No lock is made in another place, be it for a moment."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    root.mkdir()
+    (root / "_catalog").symlink_to(outside)
+    with pytest.raises(StorageError, match="leads out of the root"):
+        connect(root, durability="os").catalog.create_result_table(**row("t1"))
+    assert list(outside.iterdir()) == []
+
+
 def test_a_link_in_the_place_of_an_object_is_not_followed_by_writes(store, root, tmp_path):
     """A create finds the name taken; a replacement and a deletion take the link, not its target."""
     precious = tmp_path / "precious"

@@ -571,11 +571,13 @@ def test_data_of_another_by_another_path(store, alias):
 
 
 @pytest.mark.parametrize("suffix", ["", ".materialization.json", ".intoto.jsonl", ".usearch"])
-def test_what_lies_beside_anothers_data(store, suffix):
+def test_what_lies_beside_anothers_data(store, suffix, monkeypatch):
     """A table that names another's sidecar as its data, or the name of both, deletes neither."""
     name = build(store.pinned_to_tenant(ACME))
     thief = store.pinned_to_tenant(BETA)
-    thief.catalog.create_result_table(**row("t", parquet_path=name + suffix))
+    with monkeypatch.context() as patch:  # an older library took any
+        patch.setattr(Operations, "_stored_path", lambda _, __, path: path)
+        thief.catalog.create_result_table(**row("t", parquet_path=name + suffix))
     thief.delete_table("t")
     assert store.pinned_to_tenant(ACME).verify_materialization(name) == Match()
 
@@ -601,6 +603,16 @@ def test_a_row_of_an_older_library_with_another_path(store, alias, monkeypatch):
         thief.delete_table(table)
     assert store.storage.size("_catalog/format.json")
     assert store.pinned_to_tenant(ACME).verify_materialization(name) == Match()
+
+
+@pytest.mark.parametrize(
+    "suffix", [".materialization.json", ".intoto.jsonl", ".usearch", ".parquet.deadbeef.tmp"]
+)
+def test_data_that_looks_like_what_lies_beside_data(store, suffix):
+    """Whoever cleans up would take it for a sidecar, or for a write that was cut off."""
+    with pytest.raises(InvalidInputError, match="what lies beside data"):
+        store.catalog.create_result_table(**row("t", parquet_path=f"b{suffix}"))
+    store.catalog.create_result_table(**row("t", index_path=f"b{suffix}"))
 
 
 # --- handles
