@@ -299,7 +299,7 @@ def test_what_makes_another_host(other, store, monkeypatch, gone):
     boot, namespace = "/proc/sys/kernel/random/boot_id", f"/proc/{os.getpid()}/ns/pid"
     said = {"host name": "host", boot: "first", namespace: "pid:[1]"}
     monkeypatch.setattr(lease.socket, "gethostname", lambda: said["host name"])
-    monkeypatch.setattr(lease.Path, "read_text", lambda path, **_: said[str(path)])
+    monkeypatch.setattr(lease.Path, "read_text", lambda path, **_: said[path.as_posix()])
     links = os.readlink
     monkeypatch.setattr(os, "readlink", lambda path, **at: said.get(path) or links(path, **at))
     monkeypatch.setattr(lease, "_host", lease._host.__wrapped__)
