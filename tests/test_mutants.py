@@ -12,6 +12,13 @@ def test_names_differ():
     assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS)
 
 
+def test_entries_are_whole():
+    """What an entry gives pytest names a file of tests: no other entry was joined to it."""
+    given = [tests.split()[0].partition("::")[0] for mutant in MUTANTS for tests in mutant.tests]
+    assert [path for path in given if not (mutants.HOME / path).is_file()] == []
+    assert all(mutant.tests for mutant in MUTANTS)
+
+
 def test_the_table_is_current():
     """Every old text is there, once; whoever edits a protection edits the table too."""
     mutants.require_current(MUTANTS)

@@ -1763,6 +1763,8 @@ COPIES = (
         "        return ensure(storage)  # another process was first\n",
         "        return created\n",
         "tests/test_copy_races.py::test_a_copy_claims_the_root_of_a_first_writer",
+    ),
+    _mutant(
         "copies: all that a kill may have left is filled in",
         "copy_root",
         "range(max(1, noted.version) if noted else 1, plan.version)",
@@ -1914,6 +1916,8 @@ REPAIRS = (
         "    else:\n        return False\n    now = CLOCK.now()\n",
         "    now = CLOCK.now()\n",
         "tests/test_repair.py::test_an_owner_that_renewed_meanwhile",
+    ),
+    _mutant(
         "repair: what it found is durable before a version names it",
         "repairs",
         "    garbage.settle(storage)\n",
