@@ -342,10 +342,10 @@ def test_interrupt(command, arguments, root, call, monkeypatch):
     """Ctrl-C while the root is read is exit code 130 and one line, whatever the command."""
     actual = io.FileIO
 
-    def interrupted(path, *more):
+    def interrupted(path, *more, **options):
         if str(path).startswith(str(root)):
             raise KeyboardInterrupt
-        return actual(path, *more)
+        return actual(path, *more, **options)
 
     monkeypatch.setattr(io, "FileIO", interrupted)
     assert call(arguments[command]) == (130, "", "jammi-files: interrupted\n")
