@@ -74,7 +74,7 @@ def test_in_the_place_of_the_lock(root, put):
     catalog = Catalog.open(root, durability="os")
     catalog.create_result_table(**row("t"))
     put(root / "_catalog/lock")
-    with pytest.raises(NoFileError, match="lock' is a pipe"):
+    with pytest.raises(NoFileError, match=r"lock' is a (pipe|link)"):
         Catalog.open(root).create_result_table(**row("u"))
     assert catalog.version == 1
 

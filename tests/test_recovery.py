@@ -299,8 +299,12 @@ def test_what_makes_another_host(other, store, monkeypatch, gone):
     boot, namespace = "/proc/sys/kernel/random/boot_id", f"/proc/{os.getpid()}/ns/pid"
     said = {"host name": "host", boot: "first", namespace: "pid:[1]"}
     monkeypatch.setattr(lease.socket, "gethostname", lambda: said["host name"])
-    monkeypatch.setattr(lease.Path, "read_text", lambda path, **_: said[path.as_posix()])
-    links = os.readlink
+    texts, links = lease.Path.read_text, os.readlink
+    monkeypatch.setattr(
+        lease.Path,
+        "read_text",
+        lambda path, *how, **hows: said.get(str(path)) or texts(path, *how, **hows),
+    )
     monkeypatch.setattr(os, "readlink", lambda path, **at: said.get(path) or links(path, **at))
     monkeypatch.setattr(lease, "_host", lease._host.__wrapped__)
     with monkeypatch.context() as patch:
