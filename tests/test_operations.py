@@ -401,7 +401,7 @@ def test_promote_tells_the_owner(catalog, owner):
 def test_promote_needs_a_building_row(catalog, status):
     """`B079`, `B259`: a row that is ready, or failed by recovery, cannot be promoted."""
     before, version = make(catalog, "t", status), catalog.version
-    with pytest.raises(StateError, match=f"'t' is {status}"):
+    with pytest.raises(StateError, match=f"'t' is {status}; only a building table"):
         catalog.as_admin().promote_result_table_with_manifest("t", 1, "h", [])
     assert (catalog.version, catalog.get_result_table("t")) == (version, before)
 
