@@ -237,17 +237,12 @@ class Artifacts:
             storage, key = self.locate(path)
             storage.settle(key)
 
-    def remove(self, record: ResultTableRecord) -> list[str]:
-        """Delete a result's objects under the root, as far as possible; return what went."""
-        return self.remove_objects(self.keys_beside(record.parquet_path))
-
     def keys_beside(self, path: str) -> list[str]:
         """Return the keys of a result by its data's path, the data first; none outside the root."""
         storage, key = self.locate(path)
         if storage is not self.storage:
             return []
-        suffixes = (naming.SIGNATURE_SUFFIX, naming.SIDECAR_SUFFIX, *naming.INDEX_SIBLINGS)
-        return [key, *(naming.sibling(key, suffix) for suffix in suffixes)]
+        return [key, *(naming.sibling(key, suffix) for suffix in naming.SIBLINGS)]
 
     def those_there(self, keys: Sequence[str]) -> list[str]:
         """Return those of a result's keys that have an object; all are asked for at once."""

@@ -34,15 +34,7 @@ from jammi_files.jammi_db import (
     written_catalog,
 )
 from jammi_files.local import LocalStorage
-from jammi_files.naming import (
-    DATA_SUFFIX,
-    INDEX_SIBLINGS,
-    INDEX_SUFFIX,
-    SIDECAR_SUFFIX,
-    SIGNATURE_SUFFIX,
-    other_stem,
-    sibling,
-)
+from jammi_files.naming import DATA_SUFFIX, INDEX_SUFFIX, SIBLINGS, other_stem, sibling
 from jammi_files.reads import CatalogSnapshot
 from jammi_files.schema import ResultTableRecord, ResultTableStatus, find_damage
 from jammi_files.scope import Scope
@@ -327,7 +319,7 @@ def _copy_all(source: Storage, data: str, target: Storage, key: str) -> None:
     """Copy a data object, then its signature, sidecar and ANN files if there are any."""
     if not _copy(source, data, target, key):
         raise _Skip(f"its Parquet is missing: '{source.url(data)}'")
-    for suffix in (SIGNATURE_SUFFIX, SIDECAR_SUFFIX, *INDEX_SIBLINGS):
+    for suffix in SIBLINGS:
         _copy(source, sibling(data, suffix), target, sibling(key, suffix))
 
 

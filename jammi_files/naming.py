@@ -19,6 +19,9 @@ INDEX_SUFFIX = ".idx"
 INDEX_SIBLINGS = (".usearch", ".rowmap", ".manifest.json")
 """The ANN index files that jammi-db keeps beside a table (`B047`)."""
 
+SIBLINGS = (SIGNATURE_SUFFIX, SIDECAR_SUFFIX, *INDEX_SIBLINGS)
+"""What may lie beside the data object of a result."""
+
 _SANITISED = str.maketrans("/: .", "____")
 _UNSAFE = re.compile(r"[/\\\x00-\x1f\x7f-\x9f]|^\.|\.(?=\.)|(?<=\.)\.")
 _GENERATED = re.compile(r"__\d{8}T\d{15}_[0-9a-f]{8}\Z", re.ASCII)
@@ -67,7 +70,7 @@ def beside(parquet_path: str) -> frozenset[str]:
 
     A row may name any object as its data: the sidecar of another's, or it without ``.parquet``.
     """
-    suffixes = (DATA_SUFFIX, SIDECAR_SUFFIX, SIGNATURE_SUFFIX, *INDEX_SIBLINGS)
+    suffixes = (DATA_SUFFIX, *SIBLINGS)
     end = next((each for each in suffixes if parquet_path.endswith(each)), "")
     stem = parquet_path.removesuffix(end)
     return frozenset(stem + each for each in ("", *suffixes))

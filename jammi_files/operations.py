@@ -35,7 +35,6 @@ from jammi_files.validation import (
 
 R = TypeVar("R")
 
-_BESIDE = (naming.SIDECAR_SUFFIX, naming.SIGNATURE_SUFFIX, *naming.INDEX_SIBLINGS)
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
@@ -338,7 +337,7 @@ class Operations(Reads):
             raise InvalidInputError(f"{what} {path!r} is the root itself; expected an object in it")
         if CATALOG in map(str.casefold, parts):  # some file systems take both for one name
             raise InvalidInputError(f"{what} {path!r} lies among the catalog's own objects")
-        if what != "index_path" and (text.endswith(_BESIDE) or is_temporary(text)):
+        if what != "index_path" and (text.endswith(naming.SIBLINGS) or is_temporary(text)):
             msg = f"{what} {path!r} ends like what lies beside data; expected e.g. '<name>.parquet'"
             raise InvalidInputError(msg)
         return text

@@ -127,7 +127,7 @@ def _read(
     except FileNotFoundError:
         problems[key] = f"segment '{key}' is missing"
     except FormatError as error:
-        problems[info.key] = str(error)
+        problems[key] = str(error)
     return None
 
 

@@ -205,12 +205,18 @@ def _vacuum(source, *names):
     catalog.vacuum(0, dry_run=False)
 
 
-def test_a_tag_below_many_retired_versions(roots):
-    """However many versions are retired above it, what a kill has left is filled in."""
+def _copied_once(roots):
+    """Return a source, its copy at version 1, and the source's catalog."""
     source, target = roots.new(), roots.new()
     catalog = opened(source).catalog
     catalog.create_result_table(**row("first"))
     copied(source, target)
+    return source, target, catalog
+
+
+def test_a_tag_below_many_retired_versions(roots):
+    """However many versions are retired above it, what a kill has left is filled in."""
+    source, target, catalog = _copied_once(roots)
     catalog.create_result_table(**row("second"))
     tagged = catalog.tag("paper")
     for number in range(40):
@@ -227,10 +233,7 @@ def test_a_tag_below_many_retired_versions(roots):
 
 def test_many_kills_over_one_another(roots):
     """However often a copy is killed before it fills in, the next call finds all that waits."""
-    source, target = roots.new(), roots.new()
-    catalog = opened(source).catalog
-    catalog.create_result_table(**row("first"))
-    copied(source, target)
+    source, target, catalog = _copied_once(roots)
     for number in range(36):
         catalog.create_result_table(**row(f"more{number}"))
         if number:
@@ -265,10 +268,7 @@ def test_killed_where_the_source_retires_all_that_is_known(begun, at, roots):
 
 def test_killed_again_before_anything_is_filled_in(roots):
     """A second kill forgets nothing of what the first has shown."""
-    source, target = roots.new(), roots.new()
-    catalog = opened(source).catalog
-    catalog.create_result_table(**row("first"))
-    copied(source, target)
+    source, target, catalog = _copied_once(roots)
     catalog.create_result_table(**row("shown"))
     _copy_killed(source, target, "after", "create", key_of(2))
     for name in ("a", "b", "c"):
@@ -283,10 +283,7 @@ def test_killed_again_before_anything_is_filled_in(roots):
 @pytest.mark.parametrize("at", [1, 2, 3, 4])
 def test_a_fork_of_a_killed_copy(at, roots):
     """What was committed to a copy that was killed is never taken for the source's."""
-    source, target = roots.new(), roots.new()
-    catalog = opened(source).catalog
-    catalog.create_result_table(**row("first"))
-    copied(source, target)
+    source, target, catalog = _copied_once(roots)
     for name in ("a", "b", "c"):
         catalog.create_result_table(**row(name))
     moment = "before" if at == 1 else "after"

@@ -287,12 +287,7 @@ def test_import_orphan(store, engine_dir, mode):
 def test_import_beside_a_deletion():
     """Without a lock, objects that no row names may be under deletion: they are copied anew."""
     base = MemoryStorage(f"memory://{uuid.uuid4().hex}")
-    held_up = []
-
-    def hook(moment, kind, key):
-        if (moment, kind, key) == ("before", "delete", f"{JOIN}.parquet") and not held_up:
-            held_up.append(import_jammi(FIXTURE, bucket_like(base)))
-
+    held_up, hook = importing_before_deletion(base)
     store = bucket_like(base, hook)
     import_jammi(FIXTURE, store)
     store.delete_table(JOIN)
@@ -305,12 +300,7 @@ def test_import_beside_a_deletion():
 def test_import_beside_a_vacuum():
     """So they are where a vacuum may be at them, which has looked at the rows before."""
     base = MemoryStorage(f"memory://{uuid.uuid4().hex}")
-    held_up = []
-
-    def hook(moment, kind, key):
-        if (moment, kind, key) == ("before", "delete", f"{JOIN}.parquet") and not held_up:
-            held_up.append(import_jammi(FIXTURE, bucket_like(base)))
-
+    held_up, hook = importing_before_deletion(base)
     store = bucket_like(base)
     store.catalog.create_result_table(
         "first", source_id="s", model_id="m", task="ner", parquet_path="first.parquet"
@@ -321,6 +311,17 @@ def test_import_beside_a_vacuum():
     assert held_up[0].imported == (JOIN,)
     assert store.verify_materialization(JOIN).ok
     check_invariants(base)
+
+
+def importing_before_deletion(base):
+    """Return a hook that imports right before data is first deleted, and where its report goes."""
+    reports = []
+
+    def hook(moment, kind, key):
+        if (moment, kind, key) == ("before", "delete", f"{JOIN}.parquet") and not reports:
+            reports.append(import_jammi(FIXTURE, bucket_like(base)))
+
+    return reports, hook
 
 
 def bucket_like(base, hook=lambda *_: None):

@@ -887,7 +887,7 @@ BUILDS = (
         "publish: the row is failed before bytes go",
         "funnel",
         "        # Only a row that is still building: ",
-        "        self._artifacts.remove(self._building(table_name))\n"
+        "        self._artifacts.remove_objects([self._building(table_name).parquet_path])\n"
         "        # Only a row that is still building: ",
         "tests/test_build.py::test_promoted_by_recovery_before_it_is_failed",
     ),
@@ -1048,7 +1048,8 @@ BUILDS = (
         "recovery: the row changes before bytes go",
         "recovery",
         "    if decision.sidecar is not None:\n",
-        "    if step is RecoveryStep.REAP:\n        artifacts.remove(record)\n"
+        "    if step is RecoveryStep.REAP:\n"
+        "        artifacts.remove_objects([record.parquet_path])\n"
         "    if decision.sidecar is not None:\n",
         "tests/test_recovery.py::test_a_build_that_goes_on_wins",
         "tests/test_crash.py -k reap",
@@ -1728,9 +1729,9 @@ SIGNATURES = (
     ),
     _mutant(
         "signatures: deleted with their results",
-        "artifacts",
-        "suffixes = (naming.SIGNATURE_SUFFIX, naming.SIDECAR_SUFFIX,",
-        "suffixes = (naming.SIDECAR_SUFFIX,",
+        "naming",
+        "SIBLINGS = (SIGNATURE_SUFFIX, SIDECAR_SUFFIX, *INDEX_SIBLINGS)\n",
+        "SIBLINGS = (SIDECAR_SUFFIX, *INDEX_SIBLINGS)\n",
         f"{_SIGNED}::test_deletion",
     ),
     _mutant(
