@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -11,12 +12,14 @@ from support.results import DATA, DESCRIPTOR, ENV, INPUTS, TABLE, build, row
 
 from jammi_files.catalog import Catalog
 from jammi_files.draft import SEGMENTS
+from jammi_files.interop import import_jammi
 from jammi_files.local import LocalStorage
 from jammi_files.log import key_of
 from jammi_files.manifest import ROW_GROUP_ROWS
 from jammi_files.memory import MemoryStorage
 from jammi_files.store import ResultStore
 
+FIXTURE = Path(__file__).parent / "data" / "jammi-0.32"
 MANY = 100_000
 COMMIT = {"lock": 1, "peek": 1, "create": 1}
 
@@ -364,6 +367,15 @@ def test_recover_with_nothing_to_do(storage):
     with storage.counting() as seen:
         assert not store.recover()
     assert set(seen.kinds) <= {"size", "peek", "list"}
+
+
+def test_import_of_what_is_present(storage):
+    """A repeated import makes the newest version durable: who imported it may have died over it."""
+    import_jammi(FIXTURE, ResultStore(Catalog(storage)))
+    with storage.counting() as seen:
+        assert not import_jammi(FIXTURE, ResultStore(Catalog(storage))).imported
+    assert seen.keys("settle") == [key_of(1)]
+    assert not seen.kinds.keys() & {"create", "replace", "delete"}
 
 
 def test_empty_memory_root_is_left_empty():

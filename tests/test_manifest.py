@@ -581,6 +581,16 @@ def test_dropped_tombstones_are_not_missed(drawn, data):
     assert live(rows_of(merged), *rest) == live(*runs)
 
 
+def test_a_tombstone_stays_while_it_hides_something():
+    """One that is older than every row outside the merge goes, and no other one."""
+    old = segment([Row(record("a", 2), 2)])
+    new = segment([Row(record("a", 3), 3, deleted=True), Row(record("b", 1), 1, deleted=True)])
+    limit = manifest.droppable_tombstones([new.info], [old.info, new.info])
+    merged = manifest.merge_runs([new.table], drop_deleted_up_to=limit)
+    assert [(row.record.table_name, row.deleted) for row in rows_of(merged)] == [("a", True)]
+    assert manifest.droppable_tombstones([old.info, new.info], [old.info, new.info]) == 3
+
+
 # --- conforming
 
 
@@ -599,6 +609,22 @@ def test_documented_limits():
     """`FORMAT.md` states the numbers that other implementations must share."""
     text = (Path(manifest.__file__).parent / "FORMAT.md").read_text()
     assert re.search(rf"\b{manifest.INLINE_ROWS}\b", text)
+
+
+@pytest.mark.parametrize("sealed", [False, True])
+def test_a_segment_of_unsound_values(sealed):
+    """Values that no checksum and no digest gives away, because they cover them, are told."""
+    table = segment([ROW]).table
+    unsound = pa.Array.from_buffers(
+        pa.string(), 1, [None, pa.py_buffer(bytes(4) + b"\1\0\0\0"), pa.py_buffer(b"\xff")]
+    )
+    at = table.column_names.index("parquet_path")
+    table = table.set_column(at, "parquet_path", unsound)
+    sink = io.BytesIO()
+    pq.write_table(table, sink, write_page_checksum=True, write_statistics=False)
+    data = manifest.encode_segment(table) if sealed else sink.getvalue()
+    with pytest.raises(FormatError, match=f"segment '{KEY}' is damaged: .*UTF8"):
+        manifest.decode_segment(KEY, data)
 
 
 def test_checksums_are_checked():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import json
 import os
@@ -409,6 +410,20 @@ def test_newer_manifest(versions):
         with pytest.raises(UnsupportedVersionError, match=rf"{last.name}.* 2"):
             use(again(versions))
     assert listing(versions) == before
+
+
+def test_keys_of_a_newer_library_are_carried_on(versions):
+    """What a newer library says in a manifest of this format outlives the commits of this one."""
+    last = newest_manifest(versions)
+    header, table, _ = manifest.decode_manifest("", last.read_bytes())
+    told = dataclasses.replace(header, extra={"checksum": {"sha": ["abc", None]}})
+    last.write_bytes(manifest.encode_manifest(told, table))
+    catalog = again(versions)
+    create(catalog, "t4")
+    catalog.delete_result_table("t4")
+    newest = manifest.decode_header("", newest_manifest(versions).read_bytes())
+    assert newest.version == header.version + 2
+    assert newest.extra == told.extra
 
 
 @pytest.fixture

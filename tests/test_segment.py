@@ -6,6 +6,7 @@ import gc
 import os
 import threading
 import uuid
+from collections import Counter
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -278,18 +279,18 @@ def test_threads_of_arrow_hold_nothing_of_python(monkeypatch):
 
     A thread may do so when its process is ending, where it may ask for the interpreter no more.
     """
-    asked_by = set()
+    let_go_by = Counter()
     read_at = segment_file._Pieces.read_at
 
-    def note(pieces, start, size):
-        asked_by.add(threading.get_ident())
-        return read_at(pieces, start, size)
+    class Noted(bytes):
+        def __del__(self):
+            let_go_by[threading.get_ident()] += 1
 
-    monkeypatch.setattr(segment_file._Pieces, "read_at", note)
+    monkeypatch.setattr(segment_file._Pieces, "read_at", lambda *args: Noted(read_at(*args)))
     monkeypatch.setattr(manifest, "ROW_GROUP_ROWS", 2)
     run = segment(Row(record(name, 1), 1) for name in "bcdefg")
     assert stored(run)[0].lookup("d").record.table_name == "d"
-    assert asked_by == {threading.get_ident()}
+    assert let_go_by.keys() == {threading.get_ident()}
     data = bytearray(manifest.encode_segment(run.table))
     copy = segment_file.owned(data)
     data.clear()  # refused while anything looks into it

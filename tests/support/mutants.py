@@ -250,7 +250,7 @@ SYNCS = (
         "interop",
         "    if not names:\n        store.catalog.log.settle()",
         "    if False:\n        store.catalog.log.settle()",
-        f"{_POWER}::test_every_state_after_a_kill[import]",
+        "tests/test_counting.py::test_import_of_what_is_present",
     ),
 )
 
@@ -394,7 +394,7 @@ COMMITS = (
         "draft",
         "            extra=draft.base.header.extra,\n",
         "",
-        "tests/test_manifest.py::test_newer_metadata",
+        "tests/test_open.py::test_keys_of_a_newer_library_are_carried_on",
     ),
     _mutant(
         "merge: not of segments that another merge has taken",
@@ -454,7 +454,7 @@ FORMATS = (
         "manifest",
         "values, offsets and codes are checked here.\n        table.validate(full=True)\n",
         "values, offsets and codes are checked here.\n",
-        "tests/test_manifest.py::test_flipped_byte",
+        "tests/test_manifest.py::test_a_segment_of_unsound_values",
     ),
     _mutant(
         "manifests are validated",
@@ -533,7 +533,7 @@ FORMATS = (
         "manifest",
         "    return min(outside) - 1 if outside else max(segment.max_seq for segment in merging)\n",
         "    return max(segment.max_seq for segment in merging)\n",
-        "tests/test_manifest.py::test_dropped_tombstones_are_not_missed",
+        "tests/test_manifest.py::test_a_tombstone_stays_while_it_hides_something",
     ),
     _mutant(
         "sidecar: another version is refused",
