@@ -12,7 +12,6 @@ import dataclasses
 import functools
 import os
 import socket
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -257,22 +256,28 @@ def _own_start(pid: int) -> str:
 
 
 def _process_start(pid: int) -> str | None:
-    """Return when the process started, in clock ticks since boot; None where it is unknown."""
+    """Return when the process started, in clock ticks since boot: "" once it has ended.
+
+    None where that is not shown: on no Linux, or of another user's process.
+    """
     try:
         stat = Path(f"/proc/{pid}/stat").read_bytes()
     except OSError:
         return None
     state, *fields = stat.rpartition(b")")[2].split()
-    return None if state in b"ZX" else fields[18].decode()
+    return "" if state in b"ZX" else fields[18].decode()
 
 
 def _is_running(lease: Lease) -> bool:
-    if sys.platform == "linux":
-        return _process_start(lease.pid) == lease.process_start
-    try:
-        os.kill(lease.pid, 0)
-    except ProcessLookupError:
+    start = _process_start(lease.pid)
+    if start == "":
         return False
-    except OSError:
+    if start and lease.process_start:
+        return start == lease.process_start
+    try:  # a system may hide the processes of others: `hidepid`, `ProtectProc`
+        os.kill(lease.pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:  # it is another user's
         return True
     return True

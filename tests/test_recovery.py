@@ -284,6 +284,31 @@ def test_zombie(store, monkeypatch):
         assert _steps(store.recover()) == {name: RecoveryStep.QUARANTINE}
 
 
+@pytest.mark.parametrize(
+    ("answer", "alive"),
+    [(None, True), (PermissionError, True), (ProcessLookupError, False), (OverflowError, False)],
+)
+def test_hidden_process(answer, alive, store, monkeypatch):
+    """`B258`: where the processes of others are not shown, one that is there is taken to live."""
+
+    def kill(_, signal):
+        assert signal == 0
+        if answer is not None:
+            raise answer
+
+    name = _dead_build(store, sidecar=False)
+    monkeypatch.setattr(lease, "_process_start", lambda _: None)
+    monkeypatch.setattr(os, "kill", kill)
+    assert (name in _steps(store.recover())) == (not alive)
+
+
+def test_process_that_did_not_know_its_start(store, monkeypatch):
+    """`B258`: nor is one judged by a start that its lease does not say."""
+    _lease_as(monkeypatch, process_start="")
+    _dead_build(store, sidecar=False)
+    assert store.recover().actions == ()
+
+
 @pytest.mark.parametrize(("age", "alive"), [(-HOUR, True), (HOUR, False)])
 def test_other_host(age, alive, store, monkeypatch, gone):
     """`B258`: of a build on another host only the lease is known, and it decides."""

@@ -106,11 +106,11 @@ def _identity(world: World) -> list[tuple[Any, str, Any]]:
         life.last_instant = max(simulated_time(world).time_ns(), life.last_instant + 1)
         return life.last_instant
 
-    def process_start(pid: int) -> str | None:
+    def process_start(pid: int) -> str:
         for task in world.tasks:
             if task.process.life.pid == pid and task.process.life.alive:
                 return str(pid)
-        return None
+        return ""
 
     own = lambda: world.current.life.name  # noqa: E731
     return [
