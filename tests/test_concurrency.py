@@ -373,6 +373,21 @@ class Rival:
             self._change(self._catalog)
 
 
+def test_what_is_known_refuses_nobody(storage):
+    """Without a lock, a change that what is known refuses or has no need of is held to the newest.
+
+    One that writes is tried on what is known: it shows that by creating the next version.
+    """
+    catalog, other = Catalog(hooked(storage, lambda *_: None, locked=False)), Catalog(storage)
+    seen = catalog.get_result_table("t")
+    other.create_result_table(**row("theirs"))
+    catalog.log.commit(lambda draft: rules.fail(draft, catalog.scope, "theirs", "x"))
+    assert other.get_result_table("theirs").status == "failed"
+    other.delete_result_table("t")
+    catalog.log.commit(lambda draft: draft.get("t") or draft.put(seen, "create"))
+    assert other.get_result_table("t") == seen
+
+
 def test_a_lost_race_is_run_again(storage):
     """`B278`: a commit that lost its version is applied to the winner's rows; both are there."""
     rival = Rival(storage, lambda other: other.create_result_table(**row("rival")))

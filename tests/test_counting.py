@@ -378,6 +378,25 @@ def test_import_of_what_is_present(storage):
     assert not seen.kinds.keys() & {"create", "replace", "delete"}
 
 
+def test_import_of_what_was_copied(storage, monkeypatch):
+    """What an import copied that died before its commit is made durable and not copied again."""
+
+    def die(*_, **also):
+        raise KeyboardInterrupt
+
+    store = ResultStore(Catalog(storage))
+    with monkeypatch.context() as patch, storage.counting() as first:
+        patch.setattr(Catalog, "adopt_result_tables", die)
+        with pytest.raises(KeyboardInterrupt):
+            import_jammi(FIXTURE, store)
+    with storage.counting() as second:
+        assert import_jammi(FIXTURE, store).imported
+    copied = first.keys("publish")
+    assert copied
+    assert second.keys("settle") == copied
+    assert not second.keys("publish")
+
+
 def test_empty_memory_root_is_left_empty():
     """`B266`: opening and reading write nothing."""
     storage = CountingStorage(MemoryStorage("memory://never_written"))

@@ -222,7 +222,7 @@ SYNCS = (
         "recovery",
         "        everything.log.settle()",
         "        pass",
-        f"{_POWER}::test_every_state_after_a_kill[build]",
+        "tests/test_counting.py::test_recover_with_nothing_to_do",
     ),
     _mutant(
         "sync: deleted data before its sidecar goes",
@@ -243,7 +243,7 @@ SYNCS = (
         "interop",
         "                target.settle(new_key)\n",
         "",
-        f"{_POWER}::test_every_state_after_a_kill[import]",
+        "tests/test_counting.py::test_import_of_what_was_copied",
     ),
     _mutant(
         "sync: what a repeated import leaves alone",
@@ -309,7 +309,7 @@ COMMITS = (
         "log",
         "            if writes_all or self._advance() is known:\n",
         "            if True:\n",
-        "tests/test_simulation.py::test_promises_hold",
+        "tests/test_concurrency.py::test_what_is_known_refuses_nobody",
     ),
     _mutant(
         "commit: a refused change leaves no trace",
