@@ -381,7 +381,7 @@ def test_import_of_what_is_present(storage):
 def test_import_of_what_was_copied(storage, monkeypatch):
     """What an import copied that died before its commit is made durable and not copied again."""
 
-    def die(*_, **also):
+    def die(*_, **__):
         raise KeyboardInterrupt
 
     store = ResultStore(Catalog(storage))

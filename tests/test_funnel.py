@@ -411,9 +411,7 @@ def two(request, root):
 
 
 def bucket_like(base):
-    storage = UnlockedStorage(base, lambda *_: None)
-    storage.is_locked = False
-    return ResultStore(Catalog(storage))
+    return ResultStore(Catalog(UnlockedStorage(base, lambda *_: None)))
 
 
 def take_over(store, name, record):

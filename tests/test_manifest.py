@@ -611,20 +611,31 @@ def test_documented_limits():
     assert re.search(rf"\b{manifest.INLINE_ROWS}\b", text)
 
 
+def with_unsound_text(table):
+    """Return a table of one row whose path is no UTF-8: nothing but validation gives it away."""
+    offsets, text = pa.py_buffer(b"\0\0\0\0\1\0\0\0"), pa.py_buffer(b"\xff")
+    unsound = pa.Array.from_buffers(pa.string(), 1, [None, offsets, text])
+    at = table.column_names.index("parquet_path")
+    return table.set_column(at, "parquet_path", unsound)
+
+
 @pytest.mark.parametrize("sealed", [False, True])
 def test_a_segment_of_unsound_values(sealed):
     """Values that no checksum and no digest gives away, because they cover them, are told."""
-    table = segment([ROW]).table
-    unsound = pa.Array.from_buffers(
-        pa.string(), 1, [None, pa.py_buffer(bytes(4) + b"\1\0\0\0"), pa.py_buffer(b"\xff")]
-    )
-    at = table.column_names.index("parquet_path")
-    table = table.set_column(at, "parquet_path", unsound)
+    table = with_unsound_text(segment([ROW]).table)
     sink = io.BytesIO()
     pq.write_table(table, sink, write_page_checksum=True, write_statistics=False)
     data = manifest.encode_segment(table) if sealed else sink.getvalue()
     with pytest.raises(FormatError, match=f"segment '{KEY}' is damaged: .*UTF8"):
         manifest.decode_segment(KEY, data)
+
+
+def test_a_manifest_of_unsound_values():
+    """So it is in a manifest, also if nobody looks at its rows because they are known."""
+    told = pq.ParquetFile(io.BytesIO(SOUND)).metadata.metadata[manifest.METADATA_KEY]
+    data = encode(with_unsound_text(table_of([ROW])), told)
+    with pytest.raises(FormatError, match=f"manifest '{KEY}' is damaged: .*UTF8"):
+        manifest.decode_manifest(KEY, data, {ROW.record.table_name: ROW})
 
 
 def test_checksums_are_checked():

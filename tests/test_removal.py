@@ -48,9 +48,7 @@ def far():
 
 
 def bucket(base, hook=lambda *_: None):
-    storage = UnlockedStorage(base, hook)
-    storage.is_locked = False
-    return ResultStore(Catalog(storage))
+    return ResultStore(Catalog(UnlockedStorage(base, hook)))
 
 
 def once(wanted, act):

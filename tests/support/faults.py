@@ -15,7 +15,7 @@ from enum import StrEnum
 from typing import Any, BinaryIO, NamedTuple
 
 from jammi_files.local import LocalStorage
-from jammi_files.storage import ObjectInfo, ObjectWriter, Storage
+from jammi_files.storage import ObjectExistsError, ObjectInfo, ObjectWriter, Storage
 
 CHANGING = frozenset({"create", "replace", "writer", "write", "publish", "abort", "delete", "lock"})
 """The kinds of operation that can change what a root holds; the first lock makes its file."""
@@ -338,6 +338,16 @@ class HookedStorage(WrappedStorage):
 
 class UnlockedStorage(HookedStorage):
     """A storage without a writers' lock, as object stores are."""
+
+    def __init__(self, inner: Storage, hook: Hook) -> None:
+        super().__init__(inner, hook)
+        self.is_locked = False
+
+    def create(self, key: str, data: bytes) -> None:
+        try:
+            super().create(key, data)
+        except FileExistsError:
+            raise ObjectExistsError(self.inner.url(key), self.inner.read(key)) from None
 
     def lock(self) -> contextlib.AbstractContextManager[None]:
         return contextlib.nullcontext()

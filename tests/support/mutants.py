@@ -462,7 +462,7 @@ FORMATS = (
         "        table = conform(file.read(use_threads=False))\n"
         "        table.validate(full=True)\n",
         "        table = conform(file.read(use_threads=False))\n",
-        "tests/test_manifest.py::test_flipped_byte",
+        "tests/test_manifest.py::test_a_manifest_of_unsound_values",
     ),
     _mutant(
         "the footer of a manifest is held against its digest",
