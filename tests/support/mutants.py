@@ -1168,7 +1168,7 @@ VACUUM = (
         "vacuum",
         "        _on_newest(root.log, lambda state: _spare_new(root, state, plan))  # 5\n",
         "",
-        "tests/test_vacuum_races.py",
+        "tests/test_tags.py::test_tag_and_vacuum_never_both_win",
     ),
     _mutant(
         "vacuum: what kept versions reach is spared",
