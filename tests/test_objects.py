@@ -12,7 +12,7 @@ from support.servers.dialects import Dialect
 from support.storage_contract import PART, Contract, objects_of
 from support.witness import unfinished_in
 
-from jammi_files import objects
+from jammi_files import StorageError, objects
 
 KEPT_BLOCKS = {"test_parts_of_an_aborted_writer", "test_writers_race"}
 """Azure has no way to take blocks back and forgets them after a week; Azurite takes them for a blob
@@ -66,6 +66,14 @@ class TestBucket(Contract):
         assert storage.list("d") == ["e"]
         assert [each.name for each in storage.list_objects("d")] == ["e"]
         assert objects_of(storage) == {"d/e": b"object", "d/e/f": b"1"}
+
+    def test_nothing_empty_is_created(self, storage):
+        """An object without bytes is refused unsent: not every store makes one only once."""
+        with pytest.raises(StorageError, match="/k' would be empty"):
+            storage.create("k", b"")
+        with pytest.raises(StorageError, match="/k' would be empty"), storage.writer("k"):
+            pass
+        assert objects_of(storage) == {}
 
 
 @pytest.mark.parametrize("server", FAST, indirect=True)

@@ -1291,7 +1291,7 @@ BUCKETS = (
         "objects",
         "        if not data:\n",
         "        if False:\n",
-        "tests/test_objects.py -k moto",
+        "tests/test_objects.py -k nothing_empty",
     ),
     _mutant(
         "bucket: a store is tried before it is written to",
