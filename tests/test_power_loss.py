@@ -62,6 +62,8 @@ BOUNDS = Bounds(1 << 16, 1 << 16) if ALL else Bounds(40, 4)
 UNSYNCED = Bounds(4096, 64) if ALL else Bounds(40, 8)
 MOST_ENDS = 4
 AFTER_A_KILL = BOUNDS if ALL else Bounds(8, 2)
+MOST_DECODED = 10_000
+"""Objects whose rows are kept in memory for the states to come."""
 
 
 class Scenario(NamedTuple):
@@ -384,12 +386,15 @@ def _decoded_once(monkeypatch):
 
     def decode(key, data, known=None):
         if (key, data) not in manifests:
+            if len(manifests) == MOST_DECODED:
+                manifests.clear()
             manifests[key, data] = decode_manifest(key, data, known)
         header, table, rows = manifests[key, data]
         return header, table, list(rows)
 
+    remembered = functools.lru_cache(MOST_DECODED)
     monkeypatch.setattr(manifest, "decode_manifest", decode)
-    monkeypatch.setattr(manifest, "decode_segment", functools.cache(manifest.decode_segment))
+    monkeypatch.setattr(manifest, "decode_segment", remembered(manifest.decode_segment))
 
 
 @pytest.fixture
