@@ -23,6 +23,7 @@ import pyarrow.feather
 import pyarrow.ipc
 import pyarrow.parquet as pq
 import pytest
+from support.processes import running
 from support.results import DATA, build, finalize, write
 
 from jammi_files import ResultTableKind, ResultTableStatus, connect, copy_root, data_files
@@ -1021,9 +1022,7 @@ def test_interrupt_ends_a_long_verify_at_once(store, root, tmp_path):
     command = [sys.executable, "-m", "jammi_files", "verify", "--root", str(root)]
     paths = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
     env = os.environ | {"PYTHONPATH": paths}
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env
-    ) as program:
+    with running(command, stdout=subprocess.PIPE, env=env) as program:
         while not reading.exists():
             assert program.poll() is None
             time.sleep(0.01)
@@ -1044,14 +1043,8 @@ def test_interrupt_while_the_command_is_loaded(ignored, tmp_path):
         "raise SystemExit(7)\n"
     )
     command = [sys.executable, "-m", "jammi_files", "ls", "--root", str(tmp_path)]
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN if ignored else signal.default_int_handler)
-    try:
-        program = subprocess.Popen(
-            command, stderr=subprocess.PIPE, env=os.environ | {"PYTHONPATH": str(tmp_path)}
-        )
-    finally:
-        signal.signal(signal.SIGINT, before)
-    with program:
+    env = os.environ | {"PYTHONPATH": str(tmp_path)}
+    with running(command, interruptible=not ignored, env=env) as program:
         while not loading.exists():
             assert program.poll() is None
             time.sleep(0.01)

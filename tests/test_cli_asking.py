@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pytest
 from support.graphs import adopt_graph
+from support.processes import running
 from support.reference import PLACE, reference
 from support.results import DATA, ENV, INPUTS, build
 from support.results import DESCRIPTOR as EXTERNAL
@@ -420,9 +421,8 @@ def test_watch_follows_until_it_is_interrupted(store, root):
     """A commit of another process is told as it happens; Ctrl-C ends with 0 and no traceback."""
     name = build(store)
     command = [sys.executable, "-m", "jammi_files", "watch", "--since", "0", "--interval", "0.01"]
-    with subprocess.Popen(
-        [*command, "--json", "--root", str(root)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as program:
+    command += ["--json", "--root", str(root)]
+    with running(command, stdout=subprocess.PIPE) as program:
         assert program.stdout is not None
         told = [json.loads(program.stdout.readline()) for _ in store.catalog.history()]
         assert told[-1]["tables"] == [name]

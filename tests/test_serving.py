@@ -13,6 +13,7 @@ import threading
 from contextlib import closing, contextmanager
 
 import pytest
+from support.processes import running
 from support.results import build
 
 from jammi_files import InvalidInputError, TableNotFoundError, connect, pages
@@ -227,9 +228,7 @@ def test_command_serves_until_it_is_interrupted(store, root, flags):
     """``serve`` says where it is, answers, and ends by Ctrl-C with 0 and no traceback."""
     name = build(store)
     command = [sys.executable, "-m", "jammi_files", "serve", "--port", "0", "--root", str(root)]
-    with subprocess.Popen(
-        [*command, *flags], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as program:
+    with running([*command, *flags], stdout=subprocess.PIPE, text=True) as program:
         assert program.stdout is not None
         line = program.stdout.readline()
         url = json.loads(line)["url"] if flags else line.split()[-1]

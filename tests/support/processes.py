@@ -2,15 +2,40 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import multiprocessing
+import signal
+import subprocess
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
 LIMIT = 120.0
 """Seconds after which a process that has not answered fails the test."""
+
+
+@contextlib.contextmanager
+def running(
+    command: Sequence[str], *, interruptible: bool = True, **how: Any
+) -> Iterator[subprocess.Popen[Any]]:
+    """Run a program for a block, with its errors in a pipe.
+
+    What a shell has begun in the background ignores interrupts, as its children would: here they
+    do only if they are meant to.
+    """
+    handler = signal.default_int_handler if interruptible else signal.SIG_IGN
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        program = subprocess.Popen(command, stderr=subprocess.PIPE, **how)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    with program:
+        try:
+            yield program
+        finally:
+            program.kill()
 
 
 def run_together(
