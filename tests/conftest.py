@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 import orjson
 import pytest
@@ -39,6 +40,12 @@ def pytest_terminal_summary(terminalreporter):
 def _own_cache(tmp_path_factory):
     """Keep the segments of test buckets out of this user's cache."""
     os.environ["JAMMI_FILES_CACHE"] = str(tmp_path_factory.mktemp("segments"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _interruptible():
+    """Answer interrupts, here and in children, also where a shell began this in the background."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import io
@@ -1044,7 +1045,12 @@ def test_interrupt_while_the_command_is_loaded(ignored, tmp_path):
     )
     command = [sys.executable, "-m", "jammi_files", "ls", "--root", str(tmp_path)]
     env = os.environ | {"PYTHONPATH": str(tmp_path)}
-    with running(command, interruptible=not ignored, env=env) as program:
+    with contextlib.ExitStack() as stack:
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN if ignored else signal.SIG_DFL)
+        try:
+            program = stack.enter_context(running(command, env=env))
+        finally:
+            signal.signal(signal.SIGINT, before)
         while not loading.exists():
             assert program.poll() is None
             time.sleep(0.01)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import multiprocessing
-import signal
 import subprocess
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -17,21 +16,9 @@ LIMIT = 120.0
 
 
 @contextlib.contextmanager
-def running(
-    command: Sequence[str], *, interruptible: bool = True, **how: Any
-) -> Iterator[subprocess.Popen[Any]]:
-    """Run a program for a block, with its errors in a pipe.
-
-    What a shell has begun in the background ignores interrupts, as its children would: here they
-    do only if they are meant to.
-    """
-    handler = signal.default_int_handler if interruptible else signal.SIG_IGN
-    before = signal.signal(signal.SIGINT, handler)
-    try:
-        program = subprocess.Popen(command, stderr=subprocess.PIPE, **how)
-    finally:
-        signal.signal(signal.SIGINT, before)
-    with program:
+def running(command: Sequence[str], **how: Any) -> Iterator[subprocess.Popen[Any]]:
+    """Run a program for a block, with its errors in a pipe."""
+    with subprocess.Popen(command, stderr=subprocess.PIPE, **how) as program:
         try:
             yield program
         finally:
