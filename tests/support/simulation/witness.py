@@ -16,7 +16,7 @@ from support.simulation.world import EPOCH, World
 from jammi_files import lease, manifest
 from jammi_files.log import PREFIX, key_of
 from jammi_files.retention import Retention
-from jammi_files.rows import rows_of
+from jammi_files.rows import Row, rows_of
 from jammi_files.schema import Lease, ResultTableRecord
 
 BASE = "bucket/root/"
@@ -50,6 +50,7 @@ class Witness:
         self.created: dict[str, list[int]] = {}
         """The versions in which a name came into being."""
         self._segments: dict[str, bytes] = {}
+        self._rows: dict[str, list[Row]] = {}
         bucket.watch = self
 
     @property
@@ -125,21 +126,30 @@ class Witness:
         header, _, rows = manifest.decode_manifest(name, data)
         number, before = header.version, self.newest
         assert key_of(number) == name
-        segments = frozenset(info.key for info in header.segments)
         for info in header.segments:
             present = BASE + info.key in self.bucket.objects
             assert present, f"version {number} lists {info.key}, which is not there"
-            if info.key not in before.segments and info.max_seq == number:
-                table = manifest.decode_segment(info.key, self._segments[info.key])
-                rows = [*rows, *rows_of(table)]
+            rows = [*rows, *self._rows_of(info.key)]
+        held = {row.record.table_name: row for row in sorted(rows, key=lambda row: row.seq)}
         now = dict(before.rows)
-        for row in rows:
+        for row in held.values():
             if row.seq == number:
                 self._change(now, row.record, header.writer, number, deleted=row.deleted)
+        # A merge of everything takes a tombstone with it in the very version that wrote it.
+        for record in [now[gone] for gone in now.keys() - held.keys()]:
+            self._change(now, record, header.writer, number, deleted=True)
+        told = {name: row.record for name, row in held.items() if not row.deleted}
+        assert told == now, f"version {number} holds other rows than were written"
+        segments = frozenset(info.key for info in header.segments)
         found = Version(
             number, now, segments, header.retention, self.world.now, header.writer, header.operation
         )
         self.versions.append(found)
+
+    def _rows_of(self, key: str) -> list[Row]:
+        if key not in self._rows:
+            self._rows[key] = rows_of(manifest.decode_segment(key, self._segments[key]))
+        return self._rows[key]
 
     def _change(
         self,
