@@ -131,6 +131,23 @@ FIRST_VERSION_LISTED_LATE = Plan(
 )
 """Recovery lists the side object of the first build, and not yet the version that has its row."""
 
+TOMBSTONE_MERGED_AT_ONCE = Plan(
+    33389892,
+    (1, 0, 0, 0),
+    (
+        _client(0, ("append", 0.62), ("delete", 0.64)),
+        ClientPlan(
+            "p0t1",
+            0,
+            (Step(0, "recover", 0.06), Step(1, "claim", 0.86), Step(2, "append", 0.38)),
+            (),
+        ),
+        _client(3, ("append", 0.94), ("claim", 0.64), ("claim", 0.74)),
+    ),
+    (("INLINE_ROWS", 2), ("FAN_OUT", 2), ("MERGE_IN_COMMIT_ROWS", 6)),
+)
+"""One version deletes a row and merges every segment: neither row nor tombstone is left in it."""
+
 CASES = {
     "emptied": EMPTIED,
     "emptied, sent twice": EMPTIED_AND_SENT_TWICE,
@@ -138,6 +155,7 @@ CASES = {
     "merged too late": MERGED_TOO_LATE,
     "committed after the listing": COMMITTED_AFTER_THE_LISTING,
     "ready after the judgement": READY_AFTER_THE_JUDGEMENT,
+    "tombstone merged at once": TOMBSTONE_MERGED_AT_ONCE,
     "refused beside a lost commit": REFUSED_BESIDE_A_LOST_COMMIT,
     "first version listed late": FIRST_VERSION_LISTED_LATE,
 }
