@@ -381,18 +381,13 @@ def _dead_processes(monkeypatch):
 @pytest.fixture(autouse=True)
 def _decoded_once(monkeypatch):
     """Thousands of states hold the same objects; from the same bytes the same is decoded."""
-    manifests: dict[tuple[str, bytes], tuple[Any, ...]] = {}
-    decode_manifest = manifest.decode_manifest
+    remembered = functools.lru_cache(MOST_DECODED)
+    decode_manifest = remembered(manifest.decode_manifest)
 
-    def decode(key, data, known=None):
-        if (key, data) not in manifests:
-            if len(manifests) == MOST_DECODED:
-                manifests.clear()
-            manifests[key, data] = decode_manifest(key, data, known)
-        header, table, rows = manifests[key, data]
+    def decode(key, data, _=None):
+        header, table, rows = decode_manifest(key, data)
         return header, table, list(rows)
 
-    remembered = functools.lru_cache(MOST_DECODED)
     monkeypatch.setattr(manifest, "decode_manifest", decode)
     monkeypatch.setattr(manifest, "decode_segment", remembered(manifest.decode_segment))
 

@@ -49,8 +49,8 @@ class Witness:
         """Reads of a version that was not the newest any more when they began."""
         self.created: dict[str, list[int]] = {}
         """The versions in which a name came into being."""
-        self._segments: dict[str, bytes] = {}
         self._rows: dict[str, list[Row]] = {}
+        """Of each segment, by its key."""
         bucket.watch = self
 
     @property
@@ -88,7 +88,7 @@ class Witness:
         """Take a new version into the account."""
         name = key.removeprefix(BASE)
         if "/segments/" in name:
-            self._segments[name] = data
+            self._rows[name] = rows_of(manifest.decode_segment(name, data))
         elif name.startswith(f"{PREFIX}/") and not data.startswith(RETIRED):
             self._commit(name, data)
 
@@ -129,7 +129,7 @@ class Witness:
         for info in header.segments:
             present = BASE + info.key in self.bucket.objects
             assert present, f"version {number} lists {info.key}, which is not there"
-            rows = [*rows, *self._rows_of(info.key)]
+            rows = [*rows, *self._rows[info.key]]
         held = {row.record.table_name: row for row in sorted(rows, key=lambda row: row.seq)}
         now = dict(before.rows)
         for row in held.values():
@@ -145,11 +145,6 @@ class Witness:
             number, now, segments, header.retention, self.world.now, header.writer, header.operation
         )
         self.versions.append(found)
-
-    def _rows_of(self, key: str) -> list[Row]:
-        if key not in self._rows:
-            self._rows[key] = rows_of(manifest.decode_segment(key, self._segments[key]))
-        return self._rows[key]
 
     def _change(
         self,
